@@ -1,0 +1,95 @@
+"""Command lines: one module a command, each a click command that parses, calls a stage and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from hpcseg.errors import HpcsegError, UsageError
+
+
+def execute(command: click.Command, arguments: list[str], comm: Any, first: bool) -> int:
+    """Run a command and return its exit code; an error that all ranks share is one line on the first of them."""
+    try:
+        return command.main(arguments, prog_name=f"hpcseg {command.name}", standalone_mode=False, obj=comm) or 0
+    except click.ClickException as error:
+        return _say(error.format_message(), UsageError.exit_code, first)
+    except HpcsegError as error:
+        if comm is not None and comm.size > 1 and not getattr(error, "shared", False):
+            raise
+        return _say(str(error), error.exit_code, first)
+
+
+def _say(message: str, code: int, first: bool) -> int:
+    if first:
+        print(f"hpcseg: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
+    """Make the keys of a TOML file the defaults of the command: flags win, unknown keys are refused by name."""
+    if path is None:
+        return
+    try:
+        values = msgspec.toml.decode(Path(path).read_bytes())
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
+        raise click.UsageError(f"{path}: {error}") from error
+    known = {each.name: each for each in context.command.params if each.name != "config"}
+    for key in values:
+        if key.replace("-", "_") not in known:
+            raise click.UsageError(f"{path}: no key {key!r}; wanted one of {', '.join(sorted(known))}")
+    context.default_map = {key.replace("-", "_"): value for key, value in values.items()}
+
+
+config_option = click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False), is_eager=True, expose_value=False, callback=_read_config,
+    help="TOML file with these options as keys; flags win.",
+)  # fmt: skip
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), default=lambda: int(os.environ["HPCSEG_THREADS"]),
+    show_default="cores of this rank", help="Tiles mapped at once on a CPU.",
+)  # fmt: skip
+stall_option = click.option(
+    "--stall",
+    type=click.FloatRange(1),
+    default=600.0,
+    show_default=True,
+    help="Seconds without progress of any rank before the job ends.",
+)
+
+
+def _bands(context: click.Context, parameter: click.Parameter, value: str | list[int]) -> tuple[int, ...]:
+    """Band numbers, as "3,2,1" on the command line or a list in a configuration."""
+    try:
+        return tuple(int(each) for each in (value.split(",") if isinstance(value, str) else value) if str(each).strip())
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: wanted band numbers such as 3,2,1") from error
+
+
+def scene_options(command: Callable) -> Callable:
+    """The options that say how scenes are read."""
+    for option in reversed((
+        click.option("--bands", default="", callback=_bands, metavar="N,N,...", help="Bands to use, from 1. Default: all but alpha."),
+        click.option("--nodata", type=float, default=None, help="Value of no data, instead of the file's own."),
+        click.option("--nodata-rule", type=click.Choice(["all", "any"]), default="all", show_default=True,
+                     help="A pixel is no data if all, or any, of its bands are."),
+        click.option("--crs", default="", help="Read the scenes warped to this reference system (EPSG:n or WKT)."),
+        click.option("--resolution", type=click.FloatRange(0), default=0.0, help="Read the scenes resampled to this pixel size."),
+        click.option("--align", is_flag=True, help="Warp the parts of a stack onto the first one's grid."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def prediction_files(directory: Path) -> list[Path]:
+    """The prediction files of a folder, or the one named. Raises UsageError if there is none."""
+    found = [directory] if directory.is_file() else sorted(directory.glob("*.h5"))
+    if not found:
+        raise UsageError(f"{directory}: no prediction files (*.h5) here")
+    return found

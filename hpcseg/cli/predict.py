@@ -1,0 +1,47 @@
+"""hpcseg predict: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpcseg.cli import config_option, scene_options, stall_option, threads_option
+from hpcseg.inference.options import Options
+from hpcseg.inference.predict import exit_code, predict, report_lines
+from hpcseg.launch import stop_requested
+
+
+@click.command("predict")
+@click.argument("scenes", nargs=-1, required=True)
+@click.option("--model", required=True, help="A shipped model's name, a model folder, or a .pt2 or TorchScript file.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the prediction files, <scene>.h5 each.")
+@click.option("--core", type=click.IntRange(0), default=0, help="Edge of what a tile writes. Default 1024.")
+@click.option("--halo", type=click.IntRange(-1), default=-1, help="What a tile reads beyond its core; default: what the network needs.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
+@click.option("--confidence", is_flag=True, help="Also write the probability of each label.")
+@click.option("--probability", default="", metavar="CLASS", help="Write that class's probability into /confidence.")
+@scene_options
+@click.option("--any-network", is_flag=True, help="Map with a network whose result depends on where tiles lie.")
+@click.option("--any-resolution", is_flag=True, help="Map scenes whose resolution is not the model's.")
+@click.option("--overwrite", is_flag=True, help="Remove earlier maps of these scenes instead of resuming them.")
+@click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read.")
+@click.option("--compile", is_flag=True, help="torch.compile the network.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a forward pass on a GPU.")
+@click.option("--readers", type=click.IntRange(1), default=1, show_default=True, help="Reader threads of a rank.")
+@click.option("--cache", "cache_mb", type=click.IntRange(1), default=192, show_default=True, help="MB of decoded pixels that a rank keeps.")
+@threads_option
+@stall_option
+@config_option
+@click.pass_obj
+def command(comm: Any, cache_mb: int, **arguments: Any) -> int:
+    """Map SCENES (files, globs, folders, manifests, a.tif+b.tif) with a model. Run it again to resume."""
+    summary = predict(comm, Options(cache=cache_mb << 20, **arguments), stop_requested)
+    if summary is not None:
+        for name, window, reason in summary.failed:
+            print(f"failed {name} {window}: {reason}")
+        print("\n".join(report_lines(summary)))
+        if summary.stopped:
+            print("stopped: run the same command again to resume")
+    return exit_code(comm, summary)

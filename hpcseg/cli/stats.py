@@ -1,0 +1,42 @@
+"""hpcseg stats: statistics of scenes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hpcseg.cli import config_option, scene_options, stall_option, threads_option
+from hpcseg.inference.options import Options
+from hpcseg.inference.prepare import open_scenes
+from hpcseg.launch import stop_requested
+from hpcseg.mpi import Pulse
+from hpcseg.statistics import statistics
+
+_PERCENTILES = (1.0, 2.0, 50.0, 98.0, 99.0)
+
+
+@click.command("stats")
+@click.argument("scenes", nargs=-1, required=True)
+@scene_options
+@threads_option
+@stall_option
+@config_option
+@click.pass_obj
+def command(comm: Any, **arguments: Any) -> int:
+    """Mean, deviation, extremes and percentiles of each band of SCENES, exact for any number of ranks."""
+    options = Options(model="", out=None, **arguments)
+    with Pulse(comm, options.stall, stop_requested) as pulse:
+        found, refused = open_scenes(comm, options, None)
+        results, failures = statistics(comm, pulse, found, options.nodata_rule, _PERCENTILES, options.threads, options.cache)
+    if comm.rank == 0:
+        for name, reason in refused:
+            print(f"skipped {name}: {reason}")
+        for text in failures:
+            print(f"failed {text}")
+        for scene, bands in zip(found, results, strict=True):
+            for number, band in zip(scene.bands, bands, strict=True):
+                shares = " ".join(f"p{p:g}={v:.6g}" for p, v in zip(_PERCENTILES, band.percentiles, strict=True))
+                print(f"{scene.name} band {number}: count={band.count} mean={band.mean:.9g} std={band.deviation:.9g} "
+                      f"min={band.minimum:.6g} max={band.maximum:.6g} {shares}")  # fmt: skip
+    return 3 if refused or failures else 0

@@ -1,0 +1,93 @@
+"""What a model folder says of itself (model.toml), read and checked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from hpcseg.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Base of all records that come from a TOML file: unknown keys and wrong types are refused by name."""
+
+
+class Class(Record):
+    """One class of a legend. `color` is #rrggbb."""
+
+    name: str
+    color: str
+
+
+class Normalisation(Record):
+    """How values become network input, per band.
+
+    fixed: (value - mean) / std. scene: (value - low) / (high - low), where low and high are the scene's own percentiles.
+    """
+
+    kind: Literal["fixed", "scene"] = "fixed"
+    mean: list[float] = []
+    std: list[float] = []
+    percentiles: tuple[float, float] = (2.0, 98.0)
+
+
+class ModelSpec(Record):
+    """A model: its network, what goes in, what comes out.
+
+    network: a registered name, or the file name of a .pt2 or TorchScript network. options: the network's own arguments.
+    bands: number of input bands. resolution: ground size of a pixel in metres that it was trained on, 0 = unknown.
+    threshold: of a network with one logit. halo: overrides the probe of a foreign network, -1 = derive it.
+    """
+
+    network: str
+    bands: int
+    classes: list[Class]
+    options: dict[str, Any] = {}
+    normalisation: Normalisation = Normalisation()
+    resolution: float = 0.0
+    threshold: float = 0.5
+    halo: int = -1
+    description: str = ""
+
+
+def decode_toml(path: Path, kind: type[T]) -> T:
+    """Read a TOML file as a record of `kind`. Raises UsageError in one line that names the file, the key and the reason."""
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def read_model(path: Path) -> ModelSpec:
+    """Read and check a model.toml. Raises UsageError."""
+    spec = decode_toml(path, ModelSpec)
+    norm = spec.normalisation
+    if spec.bands < 1:
+        raise UsageError(f"{path}: bands is {spec.bands}, wanted 1 or more")
+    if not 2 <= len(spec.classes) <= 255:
+        raise UsageError(
+            f"{path}: {len(spec.classes)} classes, wanted 2 to 255 ([[classes]] with name and color, class 0 first)"
+        )
+    for each in spec.classes:
+        if not re.fullmatch(r"#[0-9a-fA-F]{6}", each.color):
+            raise UsageError(f"{path}: color {each.color!r} of class {each.name!r} is not #rrggbb")
+    if norm.kind == "fixed" and not (len(norm.mean) == len(norm.std) == spec.bands and all(s > 0 for s in norm.std)):
+        raise UsageError(f"{path}: normalisation.mean and .std need {spec.bands} values each, std above 0")
+    low, high = norm.percentiles
+    if not 0 <= low < high <= 100:
+        raise UsageError(f"{path}: normalisation.percentiles {low}, {high}: wanted 0 <= low < high <= 100")
+    if not 0 < spec.threshold < 1:
+        raise UsageError(f"{path}: threshold is {spec.threshold}, wanted between 0 and 1")
+    return spec
+
+
+def encode_toml(record: Record) -> bytes:
+    """The record as TOML."""
+    return msgspec.toml.encode(record)

@@ -1,0 +1,48 @@
+"""The device of this rank and its thread counts; the owner of both choices, made before and after torch is imported."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import torch
+
+
+def choose() -> torch.device:
+    """This rank's device: its one visible GPU, else the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def settle_threads() -> None:
+    """One thread for each of torch's operations: tiles run side by side instead, so their number cannot change a bit.
+
+    Called in every thread that runs a network, and again after the first Numba kernel, which can reset it.
+    """
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+def threads() -> int:
+    """Tiles that this rank maps at once on a CPU: settled by the launcher from the cores that are its own."""
+    return int(os.environ.get("HPCSEG_THREADS", "1"))
+
+
+def name() -> str:
+    """The device for people: the GPU's name, or the processor's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def has_bfloat16() -> bool:
+    """Whether this device computes in bfloat16 in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,1 @@
+"""Mapping scenes with a network: the map verb of the stream."""

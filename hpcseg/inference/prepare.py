@@ -1,0 +1,300 @@
+"""All that is settled before the first tile is mapped: scenes, earlier results, precision, normalisation, the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpcseg import device, store
+from hpcseg.errors import ReadError, SceneError, StoreError, UsageError
+from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, window_tensor
+from hpcseg.inference.options import Options, choose_core, differences, fixed_values, identity_of, layout_of
+from hpcseg.kernels.labels import label
+from hpcseg.models import Model, load_model
+from hpcseg.models.optimise import Precision
+from hpcseg.mpi import Comm, Pulse, on_root, share_out
+from hpcseg.partition import Plan, Work, make_plan
+from hpcseg.raster import CellCache, Entry, Scene, SceneReader, Values, describe, estimate_valid, list_scenes, open_name
+from hpcseg.statistics import statistics
+from hpcseg.store import Layout
+from hpcseg.tiles import Grid, hilbert_order
+
+_AGREEMENT = 0.999
+_SAMPLE_CORE = 256
+_SAMPLES = 4
+_SEARCH = 4096
+_CRC_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A run, ready to start; the same on all ranks. Lists are by scene number. refused: (scene's name, reason) of the others."""
+
+    model: Model
+    recipe: Recipe
+    scenes: list[Scene]
+    layouts: list[Layout]
+    identities: list[dict]
+    values: list[Values]
+    paths: list[Path]
+    plan: Plan
+    estimated: list[int]
+    refused: list[tuple[str, str]]
+    notes: list[str]
+
+
+def open_model(comm: Comm, options: Options) -> Model:
+    """The model, loaded on every rank; a foreign network is probed on rank 0 alone. Collective."""
+    found = on_root(comm, lambda: load_model(options.model, options.any_network).found)
+    return load_model(options.model, options.any_network, found)
+
+
+def open_scenes(comm: Comm, options: Options, bands: int | None) -> tuple[list[Scene], list[tuple[str, str]]]:
+    """The scenes that fit, and (name, reason) of those that do not; ranks share out the opening. Collective.
+
+    bands: how many a scene must give, None = any.
+    """
+    entries = on_root(comm, lambda: list_scenes(list(options.scenes)))
+
+    def look(entry: Entry) -> Scene | str:
+        try:
+            path = open_name(entry, options.crs, options.resolution, options.align)
+            return fitting(describe(path, entry.name, options.bands, options.nodata), bands)
+        except SceneError as error:
+            return str(error)
+
+    found = share_out(comm, entries, look)
+    scenes = [each for each in found if isinstance(each, Scene)]
+    refused = [(entry.name, each) for entry, each in zip(entries, found, strict=True) if isinstance(each, str)]
+    return scenes, refused
+
+
+def fitting(scene: Scene, bands: int | None) -> Scene:
+    """The scene, if it has as many bands as the network takes. Raises SceneError."""
+    if bands is not None and len(scene.bands) != bands:
+        raise SceneError(f"gives {len(scene.bands)} bands of its {scene.count}, the network takes {bands}: choose them with --bands")
+    return scene
+
+
+def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
+    """Decide everything that all ranks must agree on. Collective. Raises UsageError or StoreError, shared by all ranks."""
+    model = open_model(comm, options)
+    notes: list[str] = []
+    scenes, refused = open_scenes(comm, options, model.spec.bands)
+    pulse.step()
+    core = on_root(comm, lambda: choose_core(options, model))
+    of_class = on_root(comm, lambda: options.of_class(model.spec))
+    values, unread = normalisation(comm, pulse, model, scenes, options)
+    refused += unread
+    recipe = Recipe(model, core, "fp32", options.planes, of_class, options.batch, options.compile)
+    recipe, choice = _choose_halo(comm, options, recipe, scenes, values)
+    notes += choice
+    paths = [options.out / f"{scene.name}.h5" for scene in scenes]
+    stored = _earlier(comm, options, paths)
+    precision, choice = _choose_precision(comm, options, recipe, scenes, values, stored)
+    notes += choice
+    recipe = dataclasses.replace(recipe, precision=precision)
+    layouts = [layout_of(scene, core, recipe.model.halo, options.planes) for scene in scenes]
+    identities = [identity_of(s, recipe.model, layout, options, precision) for s, layout in zip(scenes, layouts, strict=True)]
+    on_root(comm, lambda: _check_identities(paths, identities, stored))
+    pulse.step()
+    done = _done_tiles(comm, pulse, layouts, stored)
+    seem = share_out(comm, list(zip(scenes, layouts, strict=True)), lambda each: estimate_valid(each[0], each[1].grid))
+    works = [_work(*each) for each in zip(scenes, layouts, seem, done, strict=True)]
+    on_root(comm, lambda: _check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
+    plan = make_plan(works, comm.size)
+    estimated = [int(work.cost[~work.done].sum()) for work in works]
+    return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, estimated, refused, notes)
+
+
+def _work(scene: Scene, layout: Layout, seems: np.ndarray | None, done: np.ndarray) -> Work:
+    cost = np.ones(layout.grid.size, np.int64) if seems is None else seems.ravel().astype(np.int64)
+    return Work(layout.grid, scene.striped, cost, done)
+
+
+def normalisation(
+    comm: Comm, pulse: Pulse, model: Model, scenes: Sequence[Scene], options: Options
+) -> tuple[list[Values], list[tuple[str, str]]]:
+    """How each scene's values become input: the model's constants, or the scene's own percentiles by one reduce. Collective."""
+    norm = model.spec.normalisation
+    if norm.kind == "fixed":
+        return [fixed_values(model.spec, options.nodata_rule)] * len(scenes), []
+    found, failures = statistics(comm, pulse, scenes, options.nodata_rule, norm.percentiles, options.threads, options.cache)
+    values = []
+    for bands in found:
+        low, high = (np.array([band.percentiles[k] for band in bands]) for k in (0, 1))
+        span = np.where(high > low, high - low, 1.0)
+        values.append(Values(tuple(1 / span), tuple(-low / span), options.nodata_rule))
+    return values, [("statistics", text) for text in failures]
+
+
+def _choose_halo(
+    comm: Comm, options: Options, recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Values]
+) -> tuple[Recipe, list[str]]:
+    """The network's own halo, or the user's with the seam error that it costs."""
+    model = recipe.model
+    if options.halo < 0 or options.halo == model.halo:
+        return recipe, []
+
+    def measure() -> float | None:
+        if options.halo % model.stride or model.window:
+            raise UsageError(f"--halo {options.halo}: wanted a multiple of the network's stride {model.stride}, and no fixed-shape network")
+        margin = model.halo - options.halo
+        return agreement(recipe, scenes, values, lambda x: _cut(recipe, x, margin)) if margin > 0 else 1.0
+
+    share = on_root(comm, measure)
+    error = "unknown (no valid pixels)" if share is None else f"{100 * (1 - share):.4f} %"
+    text = f"halo {options.halo} instead of {model.halo}: seam error {error} of pixels"
+    return dataclasses.replace(recipe, model=dataclasses.replace(model, halo=options.halo)), [text]
+
+
+def _cut(recipe: Recipe, window: torch.Tensor, margin: int) -> torch.Tensor:
+    """Logits of a window computed with a smaller halo, at their place in the whole one."""
+    network = CpuEngine(recipe, [], 1).network
+    inner = window[:, :, margin:-margin, margin:-margin].contiguous(memory_format=torch.channels_last)
+    return torch.nn.functional.pad(network(inner), (margin,) * 4)
+
+
+def sample_windows(recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Values]) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+    """The first windows that have valid pixels, in scene and Hilbert order: (float32 input, validity); the same for any ranks."""
+    halo, left = recipe.model.halo, _SAMPLES
+    core = recipe.core if recipe.model.window else -(-_SAMPLE_CORE // recipe.model.stride) * recipe.model.stride
+    edge = core + 2 * halo
+    cache = CellCache(64 << 20)
+    for scene, value in zip(scenes, values, strict=True):
+        grid, reader = Grid(scene.height, scene.width, core, halo), SceneReader(scene, value, cache)
+        for tile in hilbert_order(*grid.shape)[:_SEARCH]:
+            tensor, array = window_tensor(edge, recipe.model.spec.bands, "fp32")
+            valid = np.empty((edge, edge), np.uint8)
+            try:
+                reader.read(grid.window(int(tile)), halo, array, valid)
+            except ReadError:
+                continue
+            if valid[halo : halo + core, halo : halo + core].any():
+                yield tensor, valid
+                left -= 1
+            if not left:
+                return
+
+
+def agreement(recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Values], other) -> float | None:
+    """Share of valid pixels in the first windows whose label is the same by `other` (window -> logits) and by fp32 on the CPU.
+
+    None if there is no valid pixel.
+    """
+    device.settle_threads()
+    engine = CpuEngine(dataclasses.replace(recipe, precision="fp32"), [], 1)
+    same = total = 0
+    h = recipe.model.halo
+    with torch.inference_mode():
+        for window, valid in sample_windows(recipe, scenes, values):
+            inner = valid[h:-h, h:-h] if h else valid
+            first, second = (_labels(logits, inner, h, recipe.cut) for logits in (engine.logits(window), other(window)))
+            same += int(((first == second) & (inner != 0)).sum())
+            total += int((inner != 0).sum())
+    return same / total if total else None
+
+
+def _labels(logits: torch.Tensor, valid: np.ndarray, halo: int, cut: float) -> np.ndarray:
+    scores = logits[0].permute(1, 2, 0).float().cpu().numpy()
+    out = np.empty(valid.shape, np.uint8)
+    label(scores[halo : halo + valid.shape[0], halo : halo + valid.shape[1]], valid, cut, out)
+    return out
+
+
+def _choose_precision(
+    comm: Comm, options: Options, recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Values], stored: Sequence[store.Stored | None]
+) -> tuple[Precision, list[str]]:
+    """The precision asked for, or that of an earlier run of this network, or bf16 where the hardware has it and labels agree.
+
+    Never decided by a stopwatch: a run repeated on the same machine must make the same map.
+    """
+    if options.precision != "auto":
+        return options.precision, []
+    for old in stored:
+        if old is not None and old.identity.get("network") == recipe.model.digest:
+            return old.identity["precision"], []
+
+    def measure() -> float | None:
+        if not device.has_bfloat16():
+            return None
+        where = device.choose()
+        trial = dataclasses.replace(recipe, precision="bf16", batch=1)
+        network = make_engine(trial, [], where, 1).network
+        return agreement(recipe, scenes, values, lambda x: network(x.to(where, torch.bfloat16)))
+
+    share = on_root(comm, measure)
+    if share is None:
+        return "fp32", []
+    choice: Precision = "bf16" if share >= _AGREEMENT else "fp32"
+    return choice, [f"precision {choice}: bf16 gives the same label as fp32 in {100 * share:.3f} % of sampled pixels"]
+
+
+def _earlier(comm: Comm, options: Options, paths: Sequence[Path]) -> list[store.Stored | None]:
+    """What is there from an earlier run; with --overwrite it is removed. Raises UsageError for files that are not ours."""
+
+    def look() -> list[bool]:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+            for part in options.out.glob(".*.part"):
+                part.unlink()
+            for path in paths:
+                if options.overwrite:
+                    path.unlink(missing_ok=True)
+            return [path.exists() for path in paths]
+        except OSError as error:
+            raise StoreError(f"{options.out}: cannot be written: {error.strerror}") from error
+
+    there = on_root(comm, look)
+
+    def read(k: int) -> store.Stored | str | None:
+        try:
+            return store.read(paths[k]) if there[k] else None
+        except StoreError as error:
+            return str(error)
+
+    found = share_out(comm, range(len(paths)), read)
+    broken = [each for each in found if isinstance(each, str)]
+    if broken:
+        on_root(comm, lambda: _raise(UsageError(f"{broken[0]}; move it away or add --overwrite")))
+    return found
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _check_identities(paths: Sequence[Path], identities: Sequence[dict], stored: Sequence[store.Stored | None]) -> None:
+    for path, identity, old in zip(paths, identities, stored, strict=True):
+        if old is not None and old.identity != identity:
+            raise UsageError(f"{path} is another map: {'; '.join(differences(identity, old.identity))}. Choose another --out, or --overwrite")
+
+
+def _done_tiles(comm: Comm, pulse: Pulse, layouts: Sequence[Layout], stored: Sequence[store.Stored | None]) -> list[np.ndarray]:
+    """Tiles of earlier runs whose bytes agree with their CRC, bool (ny * nx,) by scene; ranks share out the reading."""
+    items = [(k, start) for k, old in enumerate(stored) if old is not None for start in range(0, layouts[k].grid.size, _CRC_BATCH)]
+
+    def look(item: tuple[int, int]) -> np.ndarray:
+        scene, start = item
+        old = stored[scene]
+        assert old is not None
+        pulse.step()
+        return store.check(old, np.arange(start, min(start + _CRC_BATCH, old.layout.grid.size)))
+
+    done = [np.zeros(layout.grid.size, bool) for layout in layouts]
+    for (scene, start), right in zip(items, share_out(comm, items, look), strict=True):
+        done[scene][start : start + len(right)] = right
+    return done
+
+
+def _check_space(out: Path, new: Sequence[Layout]) -> None:
+    """Refuse a run that cannot fit on the disk. Raises StoreError."""
+    need, free = sum(layout.nbytes for layout in new), shutil.disk_usage(out).free
+    if need > free:
+        raise StoreError(f"{out}: the maps need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: make room or choose another --out")

@@ -1,0 +1,200 @@
+"""The owner of mpi4py: start and end, errors that end the whole job, work shared out, and the pulse that bounds every wait."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import mpi4py
+import numpy as np
+
+mpi4py.rc.initialize = False
+mpi4py.rc.finalize = False
+from mpi4py import MPI  # noqa: E402  (the two lines above must come first: importing starts nothing)
+
+from hpcseg.errors import HpcsegError, UsageError  # noqa: E402
+
+T = TypeVar("T")
+U = TypeVar("U")
+Comm = MPI.Comm
+
+
+def start(local_rank: int | None = None) -> Comm:
+    """MPI_Init with MPI_THREAD_MULTIPLE; from here on an exception on any rank ends the job. Returns the world.
+
+    local_rank: what the environment said, None = nothing; checked against a split by shared memory.
+    """
+    provided = MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    comm = MPI.COMM_WORLD
+    sys.excepthook = lambda kind, error, trace: fail(comm, error)
+    threading.excepthook = lambda args: fail(comm, args.exc_value)
+    if provided < MPI.THREAD_MULTIPLE:
+        raise UsageError(
+            "this MPI gives no MPI_THREAD_MULTIPLE; load or build one that does (ompi_info | grep THREAD_MULTIPLE)"
+        )
+    node = node_comm(comm)
+    if local_rank is not None and node.size > 1 and local_rank != node.rank:
+        raise UsageError(
+            f"the launcher says local rank {local_rank}, shared memory says {node.rank}: start with one launcher only"
+        )
+    return comm
+
+
+def node_comm(comm: Comm) -> Comm:
+    """The ranks of this node."""
+    return comm.Split_type(MPI.COMM_TYPE_SHARED, key=comm.rank)
+
+
+def fair_threads(comm: Comm) -> int:
+    """Cores of this rank's mask divided by the ranks of this node that share it, at least 1."""
+    mask = tuple(sorted(os.sched_getaffinity(0)))
+    return max(1, len(mask) // node_comm(comm).allgather(mask).count(mask))
+
+
+def fail(comm: Comm, error: BaseException | None) -> None:
+    """Print what happened, on which rank and host, and end the whole job at once."""
+    code = error.exit_code if isinstance(error, HpcsegError) else 1
+    where = f"rank {comm.rank} on {socket.gethostname()}: " if comm.size > 1 else ""
+    if error is not None and not isinstance(error, (HpcsegError, KeyboardInterrupt)):
+        traceback.print_exception(type(error), error, error.__traceback__)
+    print(f"hpcseg: {where}{describe(error)}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    if comm.size > 1:
+        comm.Abort(code)
+    os._exit(code)
+
+
+def describe(error: BaseException | None) -> str:
+    """An error as one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, HpcsegError) else f"{type(error).__name__}: {text}"
+
+
+def finish(comm: Comm, code: int) -> None:
+    """End the process with `code`, after all ranks have come here. Destructors of datasets and tensors are not waited for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    MPI.Finalize()
+    os._exit(code)
+
+
+def on_root(comm: Comm, work: Callable[[], T]) -> T:
+    """Do something on rank 0; its result, or the HpcsegError it raised, comes out on every rank alike (`shared` is set)."""
+    outcome: tuple[bool, Any] = (True, None)
+    if comm.rank == 0:
+        try:
+            outcome = (True, work())
+        except HpcsegError as error:
+            outcome = (False, error)
+    good, value = comm.bcast(outcome)
+    if good:
+        return value
+    value.shared = True
+    raise value
+
+
+def share_out(comm: Comm, items: Sequence[T], work: Callable[[T], U]) -> list[U]:
+    """work(item) for all items, each on one rank (item k on rank k mod size); the results in the items' order, on every rank."""
+    mine = [work(item) for item in items[comm.rank :: comm.size]]
+    parts = comm.allgather(mine)
+    return [parts[k % comm.size][k // comm.size] for k in range(len(items))]
+
+
+def create_group(comm: Comm, ranks: Sequence[int], tag: int) -> Comm:
+    """A communicator of some ranks; collective over those alone."""
+    group = comm.group.Incl(list(ranks))
+    return comm.Create_group(group, tag)
+
+
+def self_comm() -> Comm:
+    """A communicator of this rank alone."""
+    return MPI.COMM_SELF
+
+
+class Pulse:
+    """A thread that keeps every wait of a job finite, and tells each rank how all are doing.
+
+    All ranks add their counters in one small non-blocking Allreduce at a time, polled, never waited for. If the sum stands still
+    for `stall` seconds (a rank is gone, a file system hangs) the job is ended by MPI_Abort, without flush or close. A stop request
+    on one rank reaches all. Use as a context around the whole run.
+    """
+
+    def __init__(self, comm: Comm, stall: float, stop: threading.Event, interval: float = 0.1) -> None:
+        self.comm, self.stall, self.interval = comm, stall, interval
+        self.stop = stop
+        self._total = np.zeros(4, np.int64)
+        self._mine = np.zeros(4, np.int64)  # steps, finished, stop, tiles
+        self._all_finished = threading.Event()
+        self._private = comm.Dup()
+        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+
+    def __enter__(self) -> Pulse:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None or getattr(error, "shared", False):
+            self.wait_for_all()
+
+    def step(self, count: int = 1) -> None:
+        """Tell that this rank got on with its work."""
+        self._mine[0] += count
+
+    def step_tile(self) -> None:
+        """Tell that this rank finished a tile."""
+        self._mine[3] += 1
+        self._mine[0] += 1
+
+    @property
+    def total_tiles(self) -> int:
+        """Tiles that all ranks have finished, as of the last beat."""
+        return int(self._total[3])
+
+    def wait_for_all(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Return once every rank has come here: then collective calls are safe. Bounded by the stall limit."""
+        self._mine[1] = 1
+        while not self._all_finished.wait(0.5):
+            meanwhile()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        seen, moved = -1, time.monotonic()
+        while not self._all_finished.is_set():
+            self._mine[2] = self.stop.is_set()
+            total = np.zeros_like(self._mine)
+            # The request does not keep its buffers alive: both must stay named until it is complete.
+            sent = self._mine.copy()
+            request = self._private.Iallreduce(sent, total)
+            pause = 0.0005
+            while not request.Test():
+                time.sleep(pause)
+                pause = min(2 * pause, 0.02)
+                self._check(moved)
+            self._total = total
+            if total[0] + total[1] != seen:
+                seen, moved = total[0] + total[1], time.monotonic()
+            self._check(moved)
+            if total[2]:
+                self.stop.set()
+            if total[1] == self.comm.size:
+                self._all_finished.set()
+            else:
+                self._pace()
+
+    def _pace(self) -> None:
+        """Wait for the next beat; a rank that has just finished does not."""
+        until, finished = time.monotonic() + self.interval, self._mine[1]
+        while time.monotonic() < until and self._mine[1] == finished:
+            time.sleep(0.01)
+
+    def _check(self, moved: float) -> None:
+        if time.monotonic() - moved > self.stall:
+            text = f"no rank made progress for {self.stall:.0f} s: a rank or a file system is gone; run the same command again to resume"
+            fail(self.comm, HpcsegError(text))

@@ -1,0 +1,174 @@
+"""Windows of a scene as network input, from a bounded cache of decoded cells shared by all reader threads of a rank.
+
+A cell is a block of the file, or a 512x512 square where the file's blocks are very small or very long. Each is decoded once
+while it stays in the cache, whichever thread asks first; the kernels normalise straight from the cells into the window.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import numpy as np
+from osgeo import gdal
+
+from hpcseg.errors import ReadError
+from hpcseg.kernels.prepare import normalise, reflect
+from hpcseg.raster.scene import NodataRule, Scene
+from hpcseg.tiles import Window
+
+_CELL = 512
+_NO_MASK = np.empty((0, 0), np.uint8)
+_WAIT_SECONDS = 3600.0
+
+
+class Cell(NamedTuple):
+    """Decoded pixels (h, w * b), interleaved by pixel, and their mask u8 (h, w), (0, 0) if there is none."""
+
+    pixels: np.ndarray
+    mask: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        return self.pixels.nbytes + self.mask.nbytes
+
+
+class CellCache:
+    """Least recently used cells up to `capacity` bytes. Threads that want the same cell wait for the one that decodes it."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.nbytes, self.loads, self.seconds = capacity, 0, 0, 0.0
+        self._cells: OrderedDict[Any, Future[Cell]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any, load: Callable[[], Cell]) -> Cell:
+        """The cell of that key, loaded if need be. Whatever `load` raises reaches all who wait for it."""
+        with self._lock:
+            entry = self._cells.get(key)
+            mine = entry is None
+            if entry is None:
+                entry = self._cells[key] = Future()
+            self._cells.move_to_end(key)
+        if mine:
+            self._fill(key, entry, load)
+        return entry.result(timeout=_WAIT_SECONDS)
+
+    def _fill(self, key: Any, entry: Future[Cell], load: Callable[[], Cell]) -> None:
+        start = time.perf_counter()
+        try:
+            cell = load()
+        except BaseException as error:
+            with self._lock:
+                del self._cells[key]
+            entry.set_exception(error)
+            return
+        entry.set_result(cell)
+        with self._lock:
+            self.loads += 1
+            self.seconds += time.perf_counter() - start
+            self.nbytes += cell.nbytes
+            while self.nbytes > self.capacity and len(self._cells) > 1:
+                oldest = next(iter(self._cells))
+                if not self._cells[oldest].done():
+                    break
+                self.nbytes -= self._cells.pop(oldest).result().nbytes
+
+
+class Values(NamedTuple):
+    """How a scene's values become input: value * scale + offset per band, and the rule for pixels with some bands missing."""
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    rule: NodataRule = "all"
+
+
+class SceneReader:
+    """Windows of one scene. Safe for several threads: each has a GDAL dataset of its own."""
+
+    def __init__(self, scene: Scene, values: Values, cache: CellCache) -> None:
+        self.scene, self._cache, self._local = scene, cache, threading.local()
+        self._strict = values.rule == "any"
+        block_height, block_width = scene.block
+        self._cell_height = block_height if 128 <= block_height <= 1024 else _CELL
+        self._cell_width = block_width if 128 <= block_width <= 1024 else _CELL
+        self._dtype = np.dtype(scene.dtype)
+        self._nodata, self._has_nodata = _typed_nodata(scene.nodata, self._dtype)
+        # The file's own scale and offset come first: stored value -> measurement -> input.
+        scale = np.multiply(scene.scale, values.scale)
+        offset = np.multiply(scene.offset, values.scale) + values.offset
+        self._scale = np.tile(scale.astype(np.float32), self._cell_width)
+        self._offset = np.tile(offset.astype(np.float32), self._cell_width)
+        self._extent = Window(0, 0, scene.height, scene.width)
+
+    def read(self, window: Window, reach: int, out: np.ndarray, valid: np.ndarray) -> int:
+        """Fill a window: input values into `out`, validity into `valid`; reflected up to `reach` pixels beyond the scene.
+
+        out: float32 (height, width * bands), or uint16 for bfloat16 bits. valid: u8 (height, width), 0 outside the scene.
+        Returns the number of valid pixels. Raises ReadError naming the window and GDAL's reason.
+        """
+        inside = window.intersect(self._extent)
+        total = 0
+        if inside != window:
+            valid[...] = 0
+        for origin, cell in self._cells(inside):
+            part = origin.intersect(inside)
+            total += normalise(
+                cell.pixels, cell.mask, part.relative_to(origin), part.relative_to(window),
+                self._nodata, self._has_nodata, self._strict, self._scale, self._offset, out, valid,
+            )  # fmt: skip
+        if inside != window:
+            frame = inside.relative_to(window)
+            reflect(out, len(self.scene.bands), frame.row, frame.stop[0], frame.col, frame.stop[1], reach)
+        return total
+
+    def raw(self, window: Window) -> Iterator[tuple[Window, Cell]]:
+        """The cells that cover a window within the scene, each with the window it covers."""
+        return self._cells(window.intersect(self._extent))
+
+    def _cells(self, window: Window) -> Iterator[tuple[Window, Cell]]:
+        height, width = self._cell_height, self._cell_width
+        for row in range(window.row // height * height, window.stop[0], height):
+            for col in range(window.col // width * width, window.stop[1], width):
+                place = Window(row, col, height, width).intersect(self._extent)
+                yield place, self._cache.get((self.scene.path, row, col), lambda place=place: self._decode(place))
+
+    def _decode(self, place: Window) -> Cell:
+        try:
+            dataset = self._dataset()
+            bands = list(self.scene.bands)
+            pixels = np.empty((place.height, place.width, len(bands)), self._dtype)
+            area = (place.col, place.row, place.width, place.height)
+            # GDAL wants two dimensions for one band.
+            target = pixels if len(bands) > 1 else pixels[:, :, 0]
+            dataset.ReadAsArray(*area, buf_obj=target, interleave="pixel", band_list=bands)
+            pixels = pixels.reshape(place.height, -1)
+            if not self.scene.mask:
+                return Cell(pixels, _NO_MASK)
+            return Cell(pixels, dataset.GetRasterBand(self.scene.bands[0]).GetMaskBand().ReadAsArray(*area))
+        except RuntimeError as error:
+            raise ReadError(f"{self.scene.sources}, {place}: {error}") from error
+
+    def _dataset(self) -> gdal.Dataset:
+        if not hasattr(self._local, "dataset"):
+            self._local.dataset = gdal.Open(self.scene.path)
+        return self._local.dataset
+
+
+def _typed_nodata(nodata: tuple[float | None, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """No-data values in the pixels' own type, and whether each can occur in it at all (-9999 cannot in u8)."""
+    values, present = np.zeros(len(nodata), dtype), np.zeros(len(nodata), bool)
+    for b, value in enumerate(nodata):
+        if value is None or np.isnan(value):
+            continue
+        if dtype.kind == "f" or (value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max):
+            values[b], present[b] = value, True
+    return values, present
+
+
+def set_block_cache(nbytes: int) -> None:
+    """Bound GDAL's own cache, which is per process."""
+    gdal.SetCacheMax(int(nbytes))

@@ -1,0 +1,263 @@
+"""Synthetic scenes with truth, of any size, streamed block by block: to try a machine with, and to train the first models.
+
+Every pixel is a pure function of the seed, the scene's number and its position, so the block size cannot change a scene.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from osgeo import gdal, gdal_array, osr
+
+from hpcseg.errors import UsageError
+from hpcseg.kernels import noise
+from hpcseg.tiles import Grid, Window
+
+gdal.UseExceptions()
+osr.UseExceptions()
+
+PIXEL = 10.0
+EPSG = 3413
+# Fram Strait, 80 N 8 W: sea ice that drifts south along Greenland.
+ORIGIN = (600_000.0, -820_000.0)
+# Share of each edge that a swath leaves empty at the corners.
+TILT = 0.14
+# Where the cloud lies whose shadow falls on a pixel: rows down, columns right.
+SHADOW = (45, 60)
+
+
+@dataclass(frozen=True)
+class Floes:
+    """One generation of floes. size: in pixels. pack: ice concentration that half of them need. gap: water around, in sizes."""
+
+    size: float
+    pack: float
+    gap: float
+
+
+FLOES = (Floes(430.0, 0.75, 0.05), Floes(170.0, 0.1, 0.07), Floes(62.0, 0.0, 0.07), Floes(21.0, -0.1, 0.1))
+# Raises the share of ice; 0 leaves half of the sea to it.
+PACK = 0.45
+
+
+class Cells(NamedTuple):
+    """Cells under a window.
+
+    edge f32 (h, w) and nearest i32 (h, w): of nearest_cells. Per cell: look f32 (2, ny, nx), random, 0..1; pack f32 (ny, nx),
+    ice concentration, 0 is the mean.
+    """
+
+    edge: np.ndarray
+    nearest: np.ndarray
+    look: np.ndarray
+    pack: np.ndarray
+
+
+@dataclass(frozen=True)
+class IceScene:
+    """A picture of the marginal ice zone, as a function of the pixel.
+
+    scale: size of floes, 1 = up to 4 km at 10 m. clouds: share of the scene under thin cloud. ponds: share of thick ice under
+    melt water. swath: the corners hold no data.
+    """
+
+    seed: int
+    index: int
+    height: int
+    width: int
+    scale: float = 1.0
+    clouds: float = 0.1
+    ponds: float = 0.0
+    swath: bool = False
+
+    def block(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """The window's colours, u8 (3, h, w), 0 = no data, and its truth, u8 (h, w): 0 water, 1 thin, 2 thick, 255 no data."""
+        surface, tone, ridge = self._surface(window)
+        colours = noise.paint_ice(surface, tone, self._shade(window, ridge), self._ponds(window))
+        picture = noise.veil(colours, *self._cloud(window))
+        if self.swath:
+            empty = ~self._inside(window)
+            picture[:, empty], surface[empty] = 0, noise.NODATA
+        return picture, surface
+
+    def _key(self, name: str) -> np.uint64:
+        """The key of one of the scene's fields."""
+        return np.uint64(noise.mix(np.uint64(noise.mix(np.uint64(self.seed), self.index, 0)), zlib.crc32(name.encode()), 0))
+
+    def _field(self, name: str, window: Window, size: float, octaves: int, unit: float = 1.0) -> np.ndarray:
+        """Noise of the scene in a window that is counted in `unit` pixels; size in pixels at scale 1."""
+        return noise.fractal_noise(self._key(name), *window, size * self.scale / unit, octaves)
+
+    def _bend(self, window: Window) -> np.ndarray:
+        """What is added to the pixels' positions so that straight borders become natural ones, f32 (2, h, w)."""
+        return np.float32(9.0 * self.scale) * np.stack([self._field(f"bend {axis}", window, 150.0, 4) for axis in "yx"])
+
+    def _cells(self, name: str, window: Window, bend: np.ndarray, size: float) -> Cells:
+        """The cells of `size` pixels at scale 1 that the window's pixels lie in."""
+        edge_px = size * self.scale
+        low = [int((start + off.min()) // edge_px) - 1 for start, off in zip(window[:2], bend, strict=True)]
+        high = [int((stop + off.max()) // edge_px) + 2 for stop, off in zip(window.stop, bend, strict=True)]
+        table = Window(low[0], low[1], high[0] - low[0], high[1] - low[1])
+        points = np.float32(0.1) + np.float32(0.8) * noise.lattice(self._key(name), *table)
+        edge, index = noise.nearest_cells(points, tuple(table), tuple(window), bend, edge_px)
+        look, pack = noise.lattice(self._key(name + " look"), *table), self._field("pack", table, 1500.0, 3, edge_px)
+        return Cells(edge, index, look, pack)
+
+    def _surface(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Class u8 (h, w), brightness within it f32 (h, w), 0..1, and distance to the next ridge in pixels f32 (h, w)."""
+        bend = self._bend(window)
+        thick, bright, ridge = self._thick(window, bend)
+        thin, dark = self._thin(window, bend)
+        surface = np.where(thick > 0, self._leads(window, bend), thin.astype(np.uint8))
+        bright = np.where(thick > 0, np.where(surface == noise.THICK, bright, np.float32(0.4)), dark)
+        return surface, bright, ridge
+
+    def _thick(self, window: Window, bend: np.ndarray) -> np.ndarray:
+        """Floes from the smallest to the largest, f32 (3, h, w): there or not, brightness, distance to the next ridge."""
+        scene = np.zeros((5, window.height, window.width), np.float32)
+        scene[2], scene[4] = 99, 99
+        for floes in reversed(FLOES):
+            cells = self._cells(f"floes {floes.size}", window, bend, floes.size)
+            lives = cells.pack + PACK + 1.6 * (cells.look[0] - 0.5) > floes.pack
+            water = floes.size * self.scale * floes.gap * (0.3 + 2.2 * cells.look[1] * np.exp(-0.6 * cells.pack))
+            gap = np.where(lives, water, np.inf).astype(np.float32).ravel()
+            scene = noise.lay_floes(cells.edge, cells.nearest, gap, cells.look[0].ravel(), scene)
+        return scene[:3]
+
+    def _thin(self, window: Window, bend: np.ndarray) -> np.ndarray:
+        """Sheets of young ice on open water, f32 (2, h, w): there or not, and brightness."""
+        cells = self._cells("sheets", window, bend, 260.0)
+        growth = cells.pack + np.float32(2.2) * cells.look[0] - np.float32(1.0)
+        age = np.float32(0.22) + np.float32(0.53) * cells.look[1]
+        return noise.young_ice(cells.edge, cells.nearest, growth.ravel(), age.ravel(), self._field("grease", window, 90.0, 4))
+
+    def _leads(self, window: Window, bend: np.ndarray) -> np.ndarray:
+        """Long leads through the floes, u8 (h, w): WATER, THIN where they have frozen over, THICK where there is none."""
+        cells = self._cells("leads", window, bend, 1100.0)
+        inside = np.where(cells.look[0] < 0.6, noise.THIN, noise.WATER).astype(np.uint8).ravel()
+        width = np.float32(6.0 * self.scale) * (self._field("opening", window, 500.0, 2) + np.float32(0.1))
+        return np.where(cells.edge < width, inside[cells.nearest], np.uint8(noise.THICK))
+
+    def _shade(self, window: Window, ridge: np.ndarray) -> np.ndarray:
+        """Relief lit from the upper left, and ridges, in grey values f32 (h, w)."""
+        relief = self._field("relief", window._replace(height=window.height + 1, width=window.width + 1), 28.0, 5)
+        return noise.shade(relief, ridge, self._field("rough", window, 130.0, 2))
+
+    def _ponds(self, window: Window) -> np.ndarray:
+        """Depth of melt ponds, f32 (h, w), 0..1."""
+        if not self.ponds:
+            return np.zeros(window[2:], np.float32)
+        level = np.float32(NormalDist().inv_cdf(1 - self.ponds))
+        return np.clip(4 * (self._field("ponds", window, 26.0, 3) - level), 0, 1)
+
+    def _cloud(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Opacity of thin cloud and the light its shadow takes, f32 (h, w)."""
+        if not self.clouds:
+            return np.zeros(window[2:], np.float32), np.zeros(window[2:], np.float32)
+        level = np.float32(NormalDist().inv_cdf(1 - self.clouds))
+        down, right = SHADOW
+        field = self._field("cloud", window._replace(height=window.height + down, width=window.width + right), 700.0, 5)
+        opacity = np.clip(np.float32(0.4) * (field - level), 0, np.float32(0.8))
+        return opacity[: window.height, : window.width], np.float32(0.5) * opacity[down:, right:]
+
+    def _inside(self, window: Window) -> np.ndarray:
+        """bool (h, w): within the four-cornered swath whose corners lie on the scene's edges."""
+        row, col = np.ogrid[window.row : window.stop[0], window.col : window.stop[1]]
+        y, x = (row + 0.5) / self.height, (col + 0.5) / self.width
+        slope = TILT / (1 - TILT)
+        upper, right = y >= slope * (x - TILT), 1 - x >= slope * (y - TILT)
+        return upper & right & (1 - y >= slope * (1 - x - TILT)) & (x >= slope * (1 - y - TILT))
+
+
+def ice(
+    directory: Path | str, count: int, height: int, width: int, seed: int, *,
+    scale: float = 1.0, clouds: float = 0.1, ponds: float = 0.0, swath: bool = False, block: int = 512,
+) -> list[Path]:  # fmt: skip
+    """Write `count` sea-ice scenes ice_000.tif .. and their truth truth/ice_000.tif ..; returns the paths, scene before truth.
+
+    Scenes are RGB u8, truth is u8 (0 open water, 1 thin ice, 2 thick ice, 255 no data); EPSG:3413, 10 m. scale, clouds,
+    ponds and swath are those of IceScene. block: edge of what is in memory at a time. Raises UsageError.
+    """
+    if min(count, height, width, block) < 1 or seed < 0 or scale <= 0 or not (0 <= clouds < 1 and 0 <= ponds < 1):
+        raise UsageError(
+            f"synthetic ice: count {count}, size {height}x{width}, block {block} want 1 or more, seed {seed} 0 or more, "
+            f"scale {scale} more than 0, clouds {clouds} and ponds {ponds} a share of 0 to below 1"
+        )
+    directory = Path(directory)
+    (directory / "truth").mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for index in range(count):
+        scene = IceScene(seed, index, height, width, scale, clouds, ponds, swath)
+        paths = directory / f"ice_{index:03d}.tif", directory / "truth" / f"ice_{index:03d}.tif"
+        write_ice(scene, *paths, block)
+        written += paths
+    return written
+
+
+def write_ice(scene: IceScene, path: Path, truth: Path, block: int) -> None:
+    """Write one scene and its truth in one pass."""
+    row, col = divmod(scene.index, 8)
+    origin = ORIGIN[0] + col * scene.width * PIXEL, ORIGIN[1] - row * scene.height * PIXEL
+    shape = scene.height, scene.width
+    with open_scene(truth, *shape, "u1", 1, nodata=noise.NODATA, origin=origin) as put_truth:
+
+        def make_block(window: Window) -> np.ndarray:
+            picture, surface = scene.block(window)
+            put_truth(window, surface[None])
+            return picture
+
+        nodata = 0 if scene.swath else None
+        write_scene(path, *shape, "u1", 3, make_block, block=block, nodata=nodata, origin=origin, overviews=scene.swath)
+
+
+def write_scene(
+    path: Path | str, height: int, width: int, dtype: str, bands: int, make_block: Callable[[Window], np.ndarray], *,
+    block: int = 512, nodata: float | None = None, origin: tuple[float, float] = ORIGIN, overviews: bool = False,
+) -> None:  # fmt: skip
+    """Write a GeoTIFF block by block; make_block(window) returns the window's pixels, (bands, h, w) of `dtype`.
+
+    Blocks of `block` pixels come row by row, each pixel once. Other arguments are those of open_scene.
+    """
+    grid = Grid(height, width, block, 0)
+    with open_scene(path, height, width, dtype, bands, nodata=nodata, origin=origin, overviews=overviews) as put:
+        for tile in range(grid.size):
+            window = grid.core_window(tile)
+            put(window, make_block(window))
+
+
+@contextmanager
+def open_scene(
+    path: Path | str, height: int, width: int, dtype: str, bands: int, *,
+    nodata: float | None = None, origin: tuple[float, float] = ORIGIN, overviews: bool = False,
+) -> Iterator[Callable[[Window, np.ndarray], None]]:  # fmt: skip
+    """Create a GeoTIFF and yield put(window, pixels (bands, h, w)); tiles of 512, DEFLATE, EPSG:3413, 10 m pixels.
+
+    dtype: of NumPy. nodata: value that the file declares, None = none. origin: x, y of the upper left corner in metres.
+    overviews: add averages of 2, 4, ... pixels until the scene fits 512. The file appears under its name once it is complete.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    kind = gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(dtype).type)
+    options = ["TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "COMPRESS=DEFLATE", "PREDICTOR=2", "ZLEVEL=1"]
+    options += ["INTERLEAVE=PIXEL", "BIGTIFF=IF_SAFER", "PHOTOMETRIC=RGB" if bands == 3 else "PHOTOMETRIC=MINISBLACK"]
+    dataset = gdal.GetDriverByName("GTiff").Create(str(partial), width, height, bands, kind, options)
+    system = osr.SpatialReference()
+    system.ImportFromEPSG(EPSG)
+    dataset.SetSpatialRef(system)
+    dataset.SetGeoTransform((origin[0], PIXEL, 0.0, origin[1], 0.0, -PIXEL))
+    if nodata is not None:
+        dataset.GetRasterBand(1).SetNoDataValue(nodata)
+    yield lambda window, pixels: dataset.WriteArray(pixels, window.col, window.row)
+    dataset.FlushCache()
+    factors = [2**k for k in range(1, 16) if max(height, width) > 256 * 2**k]
+    if overviews and factors:
+        dataset.BuildOverviews("AVERAGE", factors)
+    dataset = None
+    partial.replace(path)

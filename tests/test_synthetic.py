@@ -1,0 +1,122 @@
+"""Synthetic scenes: the same pixels however they are made, truth that fits the picture, files that know where they lie."""
+
+import numpy as np
+import pytest
+from osgeo import gdal, osr
+
+from hpcseg import synthetic
+from hpcseg.errors import UsageError
+from hpcseg.kernels.noise import NODATA, THICK, THIN, WATER
+from hpcseg.synthetic import IceScene
+from hpcseg.tiles import Grid, Window
+
+
+def read(path):
+    return gdal.Open(str(path)).ReadAsArray()
+
+
+@pytest.mark.parametrize("options", [{}, {"clouds": 0.4, "ponds": 0.2, "swath": True}, {"scale": 2.5}])
+@pytest.mark.parametrize("core", [64, 150])
+def test_blocks_do_not_change_a_scene(options, core):
+    scene = IceScene(3, 1, 300, 200, **options)
+    picture, truth = scene.block(Window(0, 0, 300, 200))
+    grid = Grid(300, 200, core, 0)
+    for tile in range(grid.size):
+        window = grid.core_window(tile)
+        part, part_truth = scene.block(window)
+        np.testing.assert_array_equal(part, picture[(slice(None), *window.slices)])
+        np.testing.assert_array_equal(part_truth, truth[window.slices])
+
+
+def test_a_scene_depends_on_seed_and_number():
+    window = Window(0, 0, 200, 200)
+    first, again, seed, number = (IceScene(s, k, 200, 200).block(window)[0] for s, k in ((1, 0), (1, 0), (2, 0), (1, 1)))
+    np.testing.assert_array_equal(first, again)
+    assert (first != seed).mean() > 0.5
+    assert (first != number).mean() > 0.5
+
+
+def test_far_corner_of_a_large_scene():
+    picture, truth = IceScene(0, 0, 400_000, 400_000).block(Window(399_900, 399_900, 100, 100))
+    assert picture.shape == (3, 100, 100)
+    assert truth.max() <= THICK
+
+
+def test_clear_colours_tell_the_class():
+    for seed in range(4):
+        picture, truth = IceScene(seed, 0, 900, 900, clouds=0).block(Window(0, 0, 900, 900))
+        value = picture.max(0)
+        np.testing.assert_array_equal(truth, np.where(value <= 30, WATER, np.where(value < 205, THIN, THICK)))
+
+
+def test_all_classes_are_present():
+    counts = np.bincount(IceScene(0, 0, 4000, 4000, scale=0.25).block(Window(0, 0, 1000, 1000))[1].ravel(), minlength=3)
+    assert (counts / counts.sum() > 0.03).all()
+
+
+def test_clouds_hide_what_they_should():
+    window = Window(0, 0, 600, 600)
+    clear, cloudy = (IceScene(0, 0, 600, 600, scale=0.2, clouds=c) for c in (0.0, 0.3))
+    (before, truth), (after, same) = clear.block(window), cloudy.block(window)
+    np.testing.assert_array_equal(truth, same)
+    assert 0.15 < (before != after).any(0).mean() < 0.8
+
+
+def test_files(tmp_path):
+    paths = synthetic.ice(tmp_path, 2, 260, 300, seed=5, block=100)
+    assert [p.relative_to(tmp_path).as_posix() for p in paths] == [
+        "ice_000.tif", "truth/ice_000.tif", "ice_001.tif", "truth/ice_001.tif"]  # fmt: skip
+    for index in range(2):
+        picture, truth = IceScene(5, index, 260, 300).block(Window(0, 0, 260, 300))
+        np.testing.assert_array_equal(read(paths[2 * index]), picture)
+        np.testing.assert_array_equal(read(paths[2 * index + 1]), truth)
+
+
+def test_files_know_where_they_lie(tmp_path):
+    scene, truth = (gdal.Open(str(p)) for p in synthetic.ice(tmp_path, 1, 60, 50, seed=5))
+    for dataset in (scene, truth):
+        assert dataset.GetSpatialRef().GetAuthorityCode(None) == "3413"
+        assert dataset.GetGeoTransform()[1::4] == (10.0, -10.0)
+        assert dataset.GetMetadata("IMAGE_STRUCTURE")["COMPRESSION"] == "DEFLATE"
+        assert dataset.GetRasterBand(1).GetBlockSize() == [512, 512]
+    assert scene.GetMetadata("IMAGE_STRUCTURE")["INTERLEAVE"] == "PIXEL"
+    assert scene.GetRasterBand(1).GetNoDataValue() is None
+    assert truth.GetRasterBand(1).GetNoDataValue() == NODATA
+    geographic = osr.SpatialReference()
+    geographic.ImportFromEPSG(4326)
+    x, _, _, y, _, _ = scene.GetGeoTransform()
+    latitude, longitude, _ = osr.CoordinateTransformation(scene.GetSpatialRef(), geographic).TransformPoint(x, y)
+    assert 78 < latitude < 82
+    assert -20 < longitude < 10
+
+
+def test_a_swath_leaves_its_corners_empty(tmp_path):
+    paths = synthetic.ice(tmp_path, 1, 700, 600, seed=5, swath=True)
+    picture, truth = (read(p) for p in paths)
+    empty = (picture == 0).all(0)
+    np.testing.assert_array_equal(empty, truth == NODATA)
+    assert 0.15 < empty.mean() < 0.35
+    assert all(empty[row, col] for row in (0, -1) for col in (0, -1))
+    assert not empty[350, 300]
+    assert (picture[:, ~empty] > 0).all()
+    dataset = gdal.Open(str(paths[0]))
+    band = dataset.GetRasterBand(1)
+    assert band.GetNoDataValue() == 0
+    assert band.GetOverviewCount() == 1
+    assert abs((band.GetOverview(0).ReadAsArray() == 0).mean() - empty.mean()) < 0.01
+
+
+def test_write_scene_streams_any_type(tmp_path):
+    def make_block(window):
+        row, col = np.ogrid[window.row : window.stop[0], window.col : window.stop[1]]
+        return np.stack([row + 0 * col, 0 * row + col]).astype(np.uint16)
+
+    synthetic.write_scene(tmp_path / "ramp.tif", 70, 90, "u2", 2, make_block, block=32)
+    np.testing.assert_array_equal(read(tmp_path / "ramp.tif"), np.indices((70, 90)))
+    assert [p.name for p in tmp_path.iterdir()] == ["ramp.tif"]
+
+
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"height": 0}, {"seed": -1}, {"scale": 0.0}, {"clouds": 1.0}, {"ponds": -0.1}])
+def test_wrong_arguments_are_named(tmp_path, wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong)).replace("height", "size")):
+        synthetic.ice(tmp_path, **{"count": 1, "height": 10, "width": 10, "seed": 0, **wrong})

@@ -17,14 +17,14 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Base of all records that come from a TOML file: unknown keys and wrong types are refused by name."""
 
 
-class Class(Record):
+class Class(Record, frozen=True):
     """One class of a legend. `color` is #rrggbb."""
 
     name: str
     color: str
 
 
-class Normalisation(Record):
+class Normalisation(Record, frozen=True):
     """How values become network input, per band.
 
     fixed: (value - mean) / std. scene: (value - low) / (high - low), where low and high are the scene's own percentiles.
@@ -36,7 +36,7 @@ class Normalisation(Record):
     percentiles: tuple[float, float] = (2.0, 98.0)
 
 
-class ModelSpec(Record):
+class ModelSpec(Record, frozen=True):
     """A model: its network, what goes in, what comes out.
 
     network: a registered name, or the file name of a .pt2 or TorchScript network. options: the network's own arguments.

@@ -36,6 +36,16 @@ def name() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
+def identity() -> str:
+    """What tells this rank's GPU from all others of its node, "" on a CPU."""
+    return str(torch.cuda.get_device_properties(0).uuid) if torch.cuda.is_available() else ""
+
+
+def version() -> str:
+    """Torch, and what it is built for."""
+    return f"{torch.__version__}, CUDA {torch.version.cuda or 'no'}"
+
+
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

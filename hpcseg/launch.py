@@ -84,15 +84,10 @@ def set_environment(threads: int) -> None:
 
 def wanted_threads(arguments: list[str]) -> int:
     """--threads as given on the command line, 0 if it is not: needed before the parser can be imported."""
-    for k, each in enumerate(arguments):
-        value = (
-            each.partition("=")[2]
-            if each.startswith("--threads=")
-            else (arguments + [""])[k + 1]
-            if each == "--threads"
-            else ""
-        )
-        if value.isdigit():
+    for each, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, given, value = each.partition("=")
+        value = value if given else following
+        if name == "--threads" and value.isdigit():
             return int(value)
     return 0
 

@@ -23,7 +23,10 @@ from hpcseg.errors import HpcsegError, UsageError  # noqa: E402
 
 T = TypeVar("T")
 U = TypeVar("U")
-Comm = MPI.Comm
+Comm = MPI.Intracomm
+
+_failing = threading.Lock()
+_kept: list[BaseException] = []
 
 
 def start(local_rank: int | None = None) -> Comm:
@@ -32,7 +35,7 @@ def start(local_rank: int | None = None) -> Comm:
     local_rank: what the environment said, None = nothing; checked against a split by shared memory.
     """
     provided = MPI.Init_thread(MPI.THREAD_MULTIPLE)
-    comm = MPI.COMM_WORLD
+    comm: Comm = MPI.COMM_WORLD
     sys.excepthook = lambda kind, error, trace: fail(comm, error)
     threading.excepthook = lambda args: fail(comm, args.exc_value)
     if provided < MPI.THREAD_MULTIPLE:
@@ -47,9 +50,17 @@ def start(local_rank: int | None = None) -> Comm:
     return comm
 
 
+def version() -> str:
+    """The MPI library, its standard, and the thread level it was started with."""
+    levels = {MPI.THREAD_SINGLE: "single", MPI.THREAD_FUNNELED: "funneled", MPI.THREAD_SERIALIZED: "serialized"}
+    library = MPI.Get_library_version().strip("\0\n ").splitlines()[0].split(", package")[0]
+    standard = ".".join(map(str, MPI.Get_version()))
+    return f"{library}, standard {standard}, thread level {levels.get(MPI.Query_thread(), 'multiple')}"
+
+
 def node_comm(comm: Comm) -> Comm:
     """The ranks of this node."""
-    return comm.Split_type(MPI.COMM_TYPE_SHARED, key=comm.rank)
+    return Comm(comm.Split_type(MPI.COMM_TYPE_SHARED, key=comm.rank))
 
 
 def fair_threads(comm: Comm) -> int:
@@ -59,14 +70,17 @@ def fair_threads(comm: Comm) -> int:
 
 
 def fail(comm: Comm, error: BaseException | None) -> None:
-    """Print what happened, on which rank and host, and end the whole job at once."""
+    """Print what happened, on which rank and host, and end the whole job at once: the first of several threads does it for all."""
+    if not _failing.acquire(blocking=False):
+        threading.Event().wait()
     code = error.exit_code if isinstance(error, HpcsegError) else 1
-    where = f"rank {comm.rank} on {socket.gethostname()}: " if comm.size > 1 else ""
+    alone = MPI.Is_finalized() or comm.size == 1
+    where = "" if alone else f"rank {comm.rank} on {socket.gethostname()}: "
     if error is not None and not isinstance(error, (HpcsegError, KeyboardInterrupt)):
         traceback.print_exception(type(error), error, error.__traceback__)
     print(f"hpcseg: {where}{describe(error)}", file=sys.stderr, flush=True)
     sys.stdout.flush()
-    if comm.size > 1:
+    if not alone:
         comm.Abort(code)
     os._exit(code)
 
@@ -113,6 +127,13 @@ def create_group(comm: Comm, ranks: Sequence[int], tag: int) -> Comm:
     return comm.Create_group(group, tag)
 
 
+def patient_barrier(comm: Comm) -> None:
+    """A barrier that sleeps between looks, so that ranks that wait leave their cores to those that work."""
+    request = comm.Ibarrier()
+    while not request.Test():
+        time.sleep(0.001)
+
+
 def self_comm() -> Comm:
     """A communicator of this rank alone."""
     return MPI.COMM_SELF
@@ -132,16 +153,21 @@ class Pulse:
         self._total = np.zeros(4, np.int64)
         self._mine = np.zeros(4, np.int64)  # steps, finished, stop, tiles
         self._all_finished = threading.Event()
-        self._private = comm.Dup()
+        # Not the blocking Dup: a rank that died while it imported its libraries must not hold the others for ever.
+        self._private, self._made = comm.Idup()
         self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
 
     def __enter__(self) -> Pulse:
+        self._complete(self._made, time.monotonic())
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is None or getattr(error, "shared", False):
+        if error is None or getattr(error, "shared", False) or self.comm.size == 1:
             self.wait_for_all()
+        if error is not None:
+            # Its traceback holds files that must be neither flushed nor closed: they stay open until the process ends.
+            _kept.append(error)
 
     def step(self, count: int = 1) -> None:
         """Tell that this rank got on with its work."""
@@ -171,12 +197,7 @@ class Pulse:
             total = np.zeros_like(self._mine)
             # The request does not keep its buffers alive: both must stay named until it is complete.
             sent = self._mine.copy()
-            request = self._private.Iallreduce(sent, total)
-            pause = 0.0005
-            while not request.Test():
-                time.sleep(pause)
-                pause = min(2 * pause, 0.02)
-                self._check(moved)
+            self._complete(self._private.Iallreduce(sent, total), moved)
             self._total = total
             if total[0] + total[1] != seen:
                 seen, moved = total[0] + total[1], time.monotonic()
@@ -187,6 +208,14 @@ class Pulse:
                 self._all_finished.set()
             else:
                 self._pace()
+
+    def _complete(self, request: MPI.Request, moved: float) -> None:
+        """Poll a request until it is complete, or until nothing has moved for too long."""
+        pause = 0.0005
+        while not request.Test():
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+            self._check(moved)
 
     def _pace(self) -> None:
         """Wait for the next beat; a rank that has just finished does not."""

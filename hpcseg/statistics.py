@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -100,7 +101,7 @@ def statistics(
     Each tile of 1024 pixels is read by one rank; owners of a scene merge their counts.
     """
 
-    def reduce(chosen: list[int], make: Callable[[int], Reducer]) -> tuple[dict[int, Reducer], list[str]]:
+    def reduce(chosen: list[int], make: Callable[[int], Any]) -> tuple[dict[int, Any], list[str]]:
         return _reduce(comm, pulse, scenes, chosen, make, rule, threads, cache)
 
     coarse = [k for k, scene in enumerate(scenes) if not _counts_integers(scene)]

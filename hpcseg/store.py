@@ -29,6 +29,11 @@ NODATA = 255
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. %9d"
 
 
+def version() -> tuple[str, bool]:
+    """h5py and HDF5, and whether they are parallel."""
+    return f"{h5py.version.hdf5_version}, h5py {h5py.__version__}", bool(h5py.get_config().mpi)
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a scene's tiles lie in its file. chunk: edge of the square HDF5 chunks, divides the core. planes: u8 (H, W) datasets."""
@@ -59,7 +64,7 @@ def tile_crc(planes: Sequence[np.ndarray]) -> int:
     """CRC-32 over the planes of one tile in order, each u8 (height, width), row by row."""
     crc = 0
     for plane in planes:
-        crc = zlib.crc32(np.ascontiguousarray(plane), crc)
+        crc = zlib.crc32(np.ascontiguousarray(plane).data, crc)
     return crc
 
 

@@ -9,8 +9,13 @@
 #   PYTHON        the interpreter to use (3.10 or later)                    default: python3
 #   HPCSEG_CACHE  where built wheels are kept between set-ups               default: ~/.cache/hpcseg
 #   HDF5_DIR      the parallel HDF5 to build h5py against                   default: h5pcc's
+#
+# Pip's own settings hold. PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives torch's build without CUDA, a tenth in size.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Two set-ups at once would spoil one another: the second waits for the first. (Some network file systems have no locks.)
+exec 9<run/setup.sh
+flock 9 2>/dev/null || true
 
 TORCH=2.13.0 H5PY=3.16.0 HOROVOD=0.28.1
 venv="$PWD/.venv"
@@ -45,9 +50,11 @@ if [ "$(cat "$venv/.setup" 2>/dev/null)" = "$stamp" ]; then say "ready: $venv"; 
 
 # --- environment
 say "environment in $venv"
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
-pip install "torch==$TORCH" "setuptools>=70,<81" "wheel<1" "numpy>=2.1,<2.5" "mpi4py>=4.0,<5"
+# Compiling all of torch's Python files would take longer than everything else: what is imported is compiled when it is first used.
+install() { pip install --no-compile "$@"; }
+install "torch==$TORCH" "setuptools>=70,<81" "wheel<1" "numpy>=2.1,<2.5" "mpi4py>=4.0,<5"
 
 # --- what must be built against the site's libraries: built once, kept
 if [ -z "${HDF5_DIR:-}" ]; then
@@ -65,17 +72,21 @@ mkdir -p "$wheels"
 scratch="$(mktemp -d "$wheels/build.XXXXXX")"
 trap 'rm -rf "$scratch"' EXIT
 
+# pip's own cache must not be asked: it does not know which libraries a wheel of its was built against.
 wheel() {  # wheel NAME ARGUMENTS...: into the cache by one rename, so that a broken build leaves nothing there
     local name="$1"; shift
     ls "$wheels/$name"-*.whl >/dev/null 2>&1 && return
     say "building $name (kept in $wheels)"
     mkdir "$scratch/$name"
-    pip wheel --no-deps --no-build-isolation -w "$scratch/$name" "$@" >"$scratch/$name.log" 2>&1 \
+    pip wheel --no-cache-dir --no-deps --no-build-isolation -w "$scratch/$name" "$@" >"$scratch/$name.log" 2>&1 \
         || { tail -40 "$scratch/$name.log" >&2; die "$name did not build; its log ends above."; }
     mv "$scratch/$name"/*.whl "$wheels/"
 }
 build_h5py() { CC=mpicc HDF5_MPI=ON HDF5_DIR="$HDF5_DIR" CFLAGS="-O2 -g0" wheel h5py --no-binary=h5py "h5py==$H5PY"; }
-build_gdal() { wheel gdal --no-binary=gdal "gdal[numpy]==$gdal.*"; }
+# A distribution's own NumPy lies among Python's headers, which GDAL's build looks at before those of the NumPy in use.
+build_gdal() {
+    CPPFLAGS="-I$("$venv/bin/python" -c 'import numpy; print(numpy.get_include())')" wheel gdal --no-binary=gdal "gdal[numpy]==$gdal.*"
+}
 build_horovod() {
     ls "$wheels"/horovod-*.whl >/dev/null 2>&1 && return
     # Horovod's CMake files fix C++14; torch's headers need 20.
@@ -89,16 +100,18 @@ build_horovod() {
         HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 bash -c "$(declare -f say die pip wheel)
         venv='$venv' wheels='$wheels' scratch='$scratch' wheel horovod '$scratch/horovod-$HOROVOD'"
 }
-pip install "Cython>=3.1,<4" "pkgconfig>=1.5,<2" "cmake>=3.20,<4" "packaging<27" "cffi>=1.4,<3" "cloudpickle<4" psutil pyyaml
-jobs=""
-for each in h5py gdal horovod; do build_$each & jobs+=" $!"; done
-for job in $jobs; do wait "$job"; done
+if ! ls "$wheels"/{h5py,gdal,horovod}-*.whl >/dev/null 2>&1; then
+    install "Cython>=3.1,<4" "pkgconfig>=1.5,<2" "cmake>=3.20,<4" "packaging<27" "cffi>=1.4,<3" "cloudpickle<4" psutil pyyaml
+    jobs=""
+    for each in h5py gdal horovod; do build_$each & jobs+=" $!"; done
+    for job in $jobs; do wait "$job"; done
+fi
 
 # --- hpcseg itself
 say "installing hpcseg"
-pip install "$wheels"/*.whl
-pip install -e ".[test]"
+install --no-build-isolation "$wheels"/*.whl -e ".[test]"
 say "checking"
-"$venv/bin/python" -c "import h5py, mpi4py, numba, torch; from osgeo import gdal_array; import horovod.torch; assert h5py.get_config().mpi, 'h5py is serial'"
+"$venv/bin/python" -c "import h5py, mpi4py, numba, torch; from osgeo import gdal_array; import horovod.torch; assert h5py.get_config().mpi, 'h5py is serial'" \
+    || die "what was installed does not work (see above); remove $wheels and $venv, then run this again."
 printf '%s' "$stamp" >"$venv/.setup"
 say "ready: source run/env.sh, then hpcseg --help"

@@ -72,6 +72,11 @@ def _bands(context: click.Context, parameter: click.Parameter, value: str | list
         raise click.BadParameter(f"{value!r}: wanted band numbers such as 3,2,1") from error
 
 
+def _names(context: click.Context, parameter: click.Parameter, value: str | list[str]) -> tuple[str, ...]:
+    """Names, as "B04,B02" on the command line or a list in a configuration."""
+    return tuple(each.strip() for each in (value.split(",") if isinstance(value, str) else value) if each.strip())
+
+
 def scene_options(command: Callable) -> Callable:
     """The options that say how scenes are read."""
     for option in reversed((
@@ -81,6 +86,8 @@ def scene_options(command: Callable) -> Callable:
                      help="A pixel is no data if all, or any, of its bands are."),
         click.option("--crs", default="", help="Read the scenes warped to this reference system (EPSG:n or WKT)."),
         click.option("--resolution", type=click.FloatRange(0), default=0.0, help="Read the scenes resampled to this pixel size."),
+        click.option("--aoi", default="", help="Vector file of polygons: outside is no data and costs nothing."),
+        click.option("--assets", default="", callback=_names, metavar="NAME,...", help="Assets of STAC items, stacked in this order."),
         click.option("--align", is_flag=True, help="Warp the parts of a stack onto the first one's grid."),
     )):  # fmt: skip
         command = option(command)

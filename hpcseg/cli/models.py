@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from torch import nn
 
 from hpcseg.cli import config_option
 from hpcseg.errors import UsageError
@@ -35,8 +36,9 @@ def command(comm: Any, words: tuple[str, ...], bands: int, classes: int) -> int:
 
 def _line(name: str, bands: int, classes: int) -> str:
     if name in NETWORKS:
-        network, halo, what = build(name, bands, classes), 0, NETWORKS[name].summary
-        halo = -(-network.halo // network.stride) * network.stride
+        own = build(name, bands, classes)
+        network: nn.Module = own
+        halo, what = own.aligned_halo, NETWORKS[name].summary
         kind = f"network  bands={bands} classes={classes}"
     else:
         model = load_model(name)

@@ -25,12 +25,13 @@ from hpcseg.launch import stop_requested
 @scene_options
 @click.option("--any-network", is_flag=True, help="Map with a network whose result depends on where tiles lie.")
 @click.option("--any-resolution", is_flag=True, help="Map scenes whose resolution is not the model's.")
+@click.option("--resample", is_flag=True, help="Read scenes of another resolution at the model's.")
 @click.option("--overwrite", is_flag=True, help="Remove earlier maps of these scenes instead of resuming them.")
 @click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read.")
 @click.option("--compile", is_flag=True, help="torch.compile the network.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a forward pass on a GPU.")
 @click.option("--readers", type=click.IntRange(1), default=1, show_default=True, help="Reader threads of a rank.")
-@click.option("--cache", "cache_mb", type=click.IntRange(1), default=192, show_default=True, help="MB of decoded pixels that a rank keeps.")
+@click.option("--cache", "cache_mb", type=click.IntRange(1), default=64, show_default=True, help="MB of decoded pixels that a rank keeps.")
 @threads_option
 @stall_option
 @config_option

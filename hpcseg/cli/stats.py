@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,7 +26,7 @@ _PERCENTILES = (1.0, 2.0, 50.0, 98.0, 99.0)
 @click.pass_obj
 def command(comm: Any, **arguments: Any) -> int:
     """Mean, deviation, extremes and percentiles of each band of SCENES, exact for any number of ranks."""
-    options = Options(model="", out=None, **arguments)
+    options = Options(model="", out=Path(), **arguments)
     with Pulse(comm, options.stall, stop_requested) as pulse:
         found, refused = open_scenes(comm, options, None)
         results, failures = statistics(comm, pulse, found, options.nodata_rule, _PERCENTILES, options.threads, options.cache)

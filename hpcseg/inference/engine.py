@@ -16,7 +16,7 @@ from hpcseg import device
 from hpcseg.kernels.labels import NODATA, confidence, label
 from hpcseg.models import Model
 from hpcseg.models.optimise import DTYPES, Precision, for_inference
-from hpcseg.stream import Buffer, Engine, Item
+from hpcseg.stream import Buffer, Item
 from hpcseg.tiles import Grid
 
 
@@ -45,7 +45,7 @@ class Recipe:
         return math.log(t / (1 - t))
 
 
-def make_engine(recipe: Recipe, grids: list[Grid], where: torch.device, threads: int) -> Engine:
+def make_engine(recipe: Recipe, grids: list[Grid], where: torch.device, threads: int) -> CpuEngine | GpuEngine:
     """The engine for a device. grids: by scene number."""
     return CpuEngine(recipe, grids, threads) if where.type == "cpu" else GpuEngine(recipe, grids, where)
 
@@ -105,7 +105,7 @@ class GpuEngine:
         self.network = for_inference(recipe.model, where, recipe.precision, recipe.compile)
         shape = (self.batch, recipe.model.spec.bands, recipe.edge, recipe.edge)
         self._inputs = [
-            torch.zeros(shape, dtype=DTYPES[recipe.precision], device=where, memory_format=torch.channels_last)
+            torch.empty(shape, dtype=DTYPES[recipe.precision], device=where, memory_format=torch.channels_last).zero_()
             for _ in range(2)
         ]
         self._used = [torch.cuda.Event() for _ in self._inputs]

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+
 from hpcseg.config import ModelSpec
 from hpcseg.errors import UsageError
 from hpcseg.models import Model
-from hpcseg.raster import NodataRule, Scene, Values
+from hpcseg.raster import Entry, NodataRule, Scene, Values, describe, open_name, read_aoi
 from hpcseg.store import Layout
 from hpcseg.tiles import Grid
 
@@ -38,15 +40,18 @@ class Options:
     crs: str = ""
     resolution: float = 0.0
     align: bool = False
+    aoi: str = ""
+    assets: tuple[str, ...] = ()
     any_network: bool = False
     any_resolution: bool = False
+    resample: bool = False
     overwrite: bool = False
     strict: bool = False
     compile: bool = False
     batch: int = 8
     threads: int = 1
     readers: int = 1
-    cache: int = 192 << 20
+    cache: int = 64 << 20
     stall: float = 600.0
 
     @property
@@ -62,6 +67,13 @@ class Options:
         if self.probability not in names:
             raise UsageError(f"--probability {self.probability}: wanted one of {', '.join(names)}")
         return names.index(self.probability)
+
+
+def describe_entry(entry: Entry, options: Options, resolution: float) -> Scene:
+    """Open and describe one scene as the options say, at a pixel size (0 = its own). Raises SceneError, UsageError."""
+    path = open_name(entry, options.crs, resolution, options.align)
+    scene = describe(path, entry.name, options.bands, options.nodata)
+    return msgspec.structs.replace(scene, aoi=read_aoi(options.aoi, scene)) if options.aoi else scene
 
 
 def choose_core(options: Options, model: Model) -> int:
@@ -95,7 +107,7 @@ def identity_of(scene: Scene, model: Model, layout: Layout, options: Options, pr
         "chunk": layout.chunk,
         "bands": list(scene.bands),
         "normalisation": {"kind": norm.kind, "mean": norm.mean, "std": norm.std, "percentiles": list(norm.percentiles)},
-        "nodata": {"rule": options.nodata_rule, "values": [None if v is None else str(v) for v in scene.nodata]},
+        "nodata": {"rule": options.nodata_rule, "values": [None if v is None else str(v) for v in scene.nodata], "aoi": scene.aoi},
         "precision": precision,
         "planes": list(layout.planes),
         "probability": options.probability,

@@ -12,7 +12,6 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import h5py
 import msgspec
@@ -21,6 +20,7 @@ import torch
 
 import hpcseg
 from hpcseg import device, store
+from hpcseg.area import pixel_area_m2
 from hpcseg.errors import ReadError
 from hpcseg.inference.engine import make_engine
 from hpcseg.inference.options import Options
@@ -40,6 +40,7 @@ class RankReport(msgspec.Struct):
     tiles: int = 0
     empty: int = 0
     mapped_px: int = 0
+    mapped_m2: float = 0.0
     allocation: float = 0.0
     seconds: dict[str, float] = {}
     failed: list[tuple[str, str, str]] = []
@@ -150,12 +151,15 @@ def _map_span(comm: Comm, pulse: Pulse, settled: Settled, options: Options, writ
     source = Source(settled.scenes, grids, settled.values, CellCache(options.cache))
     stream = Stream(source, tasks, engine, options.readers, pulse.stop)
     report = RankReport(comm.rank, socket.gethostname())
+    ground = Ground(settled)
     for item in stream:
         writer.write(item)
         core = grids[item.scene].core_window(item.tile)
         report.tiles += 1
         report.empty += item.state == "empty"
-        report.mapped_px += core.height * core.width if item.state == "ready" else 0
+        if item.state == "ready":
+            report.mapped_px += core.height * core.width
+            report.mapped_m2 += core.height * core.width * ground.of(item.scene, item.tile)
         if item.state == "failed":
             report.failed.append((settled.scenes[item.scene].name, str(core), item.reason))
             if options.strict:
@@ -171,6 +175,22 @@ def block_cache_bytes(scenes: list[Scene], rows: int) -> int:
     """GDAL's own cache: enough for the strips under one row of windows, at most 512 MB; blocks are read once each otherwise."""
     strips = [rows * s.width * len(s.bands) * np.dtype(s.dtype).itemsize for s in scenes if s.striped]
     return min(512 << 20, max([32 << 20, *strips]))
+
+
+class Ground:
+    """Ground area of a pixel in each tile, from the ellipsoid; 0 for scenes that do not say where they lie."""
+
+    def __init__(self, settled: Settled) -> None:
+        self._settled = settled
+        self._areas: dict[int, np.ndarray] = {}
+
+    def of(self, scene: int, tile: int) -> float:
+        """Square metres of one pixel of a tile."""
+        if scene not in self._areas:
+            grid, place = self._settled.layouts[scene].grid, self._settled.scenes[scene].place
+            areas = pixel_area_m2(place, grid.height, grid.width, grid.core)
+            self._areas[scene] = np.zeros(grid.size) if areas is None else np.nan_to_num(areas.ravel())
+        return float(self._areas[scene][tile])
 
 
 def _write_reports(options: Options, summary: Summary) -> None:
@@ -215,6 +235,7 @@ def report_lines(summary: Summary) -> list[str]:
         f"mapping={wall:.2f} s",
         f"allocation={max(rank.allocation for rank in summary.ranks):.2f} s",
         f"throughput={pixels / wall / 1e6:.3f} Mpx/s",
+        f"ground={sum(rank.mapped_m2 for rank in summary.ranks) / wall / 1e6:.3f} km2/s",
         f"load_balance={np.mean(useful) / max(max(useful), 1e-9):.3f}",
         f"imbalance={summary.imbalance:.4f}",
     ]

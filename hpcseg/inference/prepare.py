@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,20 +13,23 @@ import numpy as np
 import torch
 
 from hpcseg import device, store
+from hpcseg.area import pixel_width_m
+from hpcseg.config import ModelSpec
 from hpcseg.errors import ReadError, SceneError, StoreError, UsageError
 from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, window_tensor
-from hpcseg.inference.options import Options, choose_core, differences, fixed_values, identity_of, layout_of
+from hpcseg.inference.options import Options, choose_core, describe_entry, differences, fixed_values, identity_of, layout_of
 from hpcseg.kernels.labels import label
 from hpcseg.models import Model, load_model
 from hpcseg.models.optimise import Precision
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.partition import Plan, Work, make_plan
-from hpcseg.raster import CellCache, Entry, Scene, SceneReader, Values, describe, estimate_valid, list_scenes, open_name
+from hpcseg.raster import CellCache, Entry, Scene, SceneReader, Values, estimate_cost, list_scenes
 from hpcseg.statistics import statistics
 from hpcseg.store import Layout
 from hpcseg.tiles import Grid, hilbert_order
 
 _AGREEMENT = 0.999
+_RESOLUTION = 1.5
 _SAMPLE_CORE = 256
 _SAMPLES = 4
 _SEARCH = 4096
@@ -55,17 +59,17 @@ def open_model(comm: Comm, options: Options) -> Model:
     return load_model(options.model, options.any_network, found)
 
 
-def open_scenes(comm: Comm, options: Options, bands: int | None) -> tuple[list[Scene], list[tuple[str, str]]]:
+def open_scenes(comm: Comm, options: Options, spec: ModelSpec | None) -> tuple[list[Scene], list[tuple[str, str]]]:
     """The scenes that fit, and (name, reason) of those that do not; ranks share out the opening. Collective.
 
-    bands: how many a scene must give, None = any.
+    spec: the model whose bands and resolution they must have, None = any.
     """
-    entries = on_root(comm, lambda: list_scenes(list(options.scenes)))
+    entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
 
     def look(entry: Entry) -> Scene | str:
         try:
-            path = open_name(entry, options.crs, options.resolution, options.align)
-            return fitting(describe(path, entry.name, options.bands, options.nodata), bands)
+            scene = describe_entry(entry, options, options.resolution)
+            return scene if spec is None else _fitting(entry, scene, options, spec)
         except SceneError as error:
             return str(error)
 
@@ -75,18 +79,23 @@ def open_scenes(comm: Comm, options: Options, bands: int | None) -> tuple[list[S
     return scenes, refused
 
 
-def fitting(scene: Scene, bands: int | None) -> Scene:
-    """The scene, if it has as many bands as the network takes. Raises SceneError."""
-    if bands is not None and len(scene.bands) != bands:
-        raise SceneError(f"gives {len(scene.bands)} bands of its {scene.count}, the network takes {bands}: choose them with --bands")
-    return scene
+def _fitting(entry: Entry, scene: Scene, options: Options, spec: ModelSpec) -> Scene:
+    """The scene, resampled if asked for, if the network can take it. Raises SceneError."""
+    if len(scene.bands) != spec.bands:
+        raise SceneError(f"gives {len(scene.bands)} bands of its {scene.count}, the network takes {spec.bands}: choose them with --bands")
+    metres = pixel_width_m(scene.place, scene.height, scene.width) if spec.resolution else None
+    if metres is None or options.any_resolution or 1 / _RESOLUTION < metres / spec.resolution < _RESOLUTION:
+        return scene
+    if options.resample and scene.place.transform is not None:
+        return describe_entry(entry, options, math.hypot(*scene.place.transform[1:5:3]) * spec.resolution / metres)
+    raise SceneError(f"has pixels of {metres:.3g} m, the model was trained on {spec.resolution:g} m: --resample or --any-resolution")
 
 
 def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     """Decide everything that all ranks must agree on. Collective. Raises UsageError or StoreError, shared by all ranks."""
     model = open_model(comm, options)
     notes: list[str] = []
-    scenes, refused = open_scenes(comm, options, model.spec.bands)
+    scenes, refused = open_scenes(comm, options, model.spec)
     pulse.step()
     core = on_root(comm, lambda: choose_core(options, model))
     of_class = on_root(comm, lambda: options.of_class(model.spec))
@@ -105,17 +114,12 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     on_root(comm, lambda: _check_identities(paths, identities, stored))
     pulse.step()
     done = _done_tiles(comm, pulse, layouts, stored)
-    seem = share_out(comm, list(zip(scenes, layouts, strict=True)), lambda each: estimate_valid(each[0], each[1].grid))
-    works = [_work(*each) for each in zip(scenes, layouts, seem, done, strict=True)]
+    costs = share_out(comm, list(zip(scenes, layouts, strict=True)), lambda each: estimate_cost(each[0], each[1].grid))
+    works = [Work(y.grid, scene.striped, cost, old) for scene, y, cost, old in zip(scenes, layouts, costs, done, strict=True)]
     on_root(comm, lambda: _check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
     plan = make_plan(works, comm.size)
     estimated = [int(work.cost[~work.done].sum()) for work in works]
     return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, estimated, refused, notes)
-
-
-def _work(scene: Scene, layout: Layout, seems: np.ndarray | None, done: np.ndarray) -> Work:
-    cost = np.ones(layout.grid.size, np.int64) if seems is None else seems.ravel().astype(np.int64)
-    return Work(layout.grid, scene.striped, cost, done)
 
 
 def normalisation(
@@ -260,20 +264,22 @@ def _earlier(comm: Comm, options: Options, paths: Sequence[Path]) -> list[store.
             return str(error)
 
     found = share_out(comm, range(len(paths)), read)
-    broken = [each for each in found if isinstance(each, str)]
-    if broken:
-        on_root(comm, lambda: _raise(UsageError(f"{broken[0]}; move it away or add --overwrite")))
-    return found
 
 
-def _raise(error: Exception) -> None:
-    raise error
+    def refuse_broken() -> None:
+        for each in found:
+            if isinstance(each, str):
+                raise UsageError(f"{each}; move it away or add --overwrite")
+
+    on_root(comm, refuse_broken)
+    return [each for each in found if not isinstance(each, str)]
 
 
 def _check_identities(paths: Sequence[Path], identities: Sequence[dict], stored: Sequence[store.Stored | None]) -> None:
     for path, identity, old in zip(paths, identities, stored, strict=True):
         if old is not None and old.identity != identity:
-            raise UsageError(f"{path} is another map: {'; '.join(differences(identity, old.identity))}. Choose another --out, or --overwrite")
+            what = "; ".join(differences(identity, old.identity))
+            raise UsageError(f"{path} is another map: {what}. Choose another --out, or --overwrite")
 
 
 def _done_tiles(comm: Comm, pulse: Pulse, layouts: Sequence[Layout], stored: Sequence[store.Stored | None]) -> list[np.ndarray]:

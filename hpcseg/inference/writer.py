@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hpcseg.errors import StoreError
 from hpcseg.mpi import Comm, Pulse, self_comm
 from hpcseg.partition import Plan
 from hpcseg.share import owner_groups
@@ -23,7 +24,9 @@ class Writer:
     and writing 255 to the tiles of this rank.
     """
 
-    def __init__(self, comm: Comm, pulse: Pulse, plan: Plan, layouts: list[Layout], paths: list[Path], create: Callable[[int], None]) -> None:
+    def __init__(
+        self, comm: Comm, pulse: Pulse, plan: Plan, layouts: list[Layout], paths: list[Path], create: Callable[[int], None]
+    ) -> None:
         self._pulse, self._layouts, self._paths, self._create = pulse, layouts, paths, create
         self._span = dict(plan.of_rank(comm.rank))
         self._left = {scene: len(tiles) for scene, tiles in self._span.items()}
@@ -47,7 +50,14 @@ class Writer:
         return file
 
     def write(self, item: Item) -> None:
-        """Store a finished item: its planes, or that it is empty or failed."""
+        """Store a finished item: its planes, or that it is empty or failed. Raises StoreError naming file and window."""
+        try:
+            self._write(item)
+        except Exception as error:
+            core = self._layouts[item.scene].grid.core_window(item.tile)
+            raise StoreError(f"{self._paths[item.scene]}, {core}: cannot be written: {type(error).__name__}: {error}") from error
+
+    def _write(self, item: Item) -> None:
         if item.scene not in self._shared and item.scene not in self._own:
             self._own[item.scene] = self._open(item.scene, self_comm())
         file = self._shared.get(item.scene) or self._own[item.scene]

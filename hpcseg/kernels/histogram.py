@@ -24,7 +24,7 @@ def count_levels(values, valid, low, step, counts):
 
 @njit(nogil=True, cache=True)
 def update_limits(values, valid, low, high):
-    """Widen the limits of each band to a window's valid values. values: float32 (h, w, b). low, high: float64 (b,). Returns their number."""
+    """Widen the limits of each band to a window's valid values. values: float32 (h, w, b). low, high: float64 (b,). Returns how many."""
     height, width, bands = values.shape
     total = 0
     for i in range(height):

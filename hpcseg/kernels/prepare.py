@@ -73,7 +73,7 @@ def _blank_invalid(pixels, keep, nodata, has_nodata, strict, row, marks):
         missing = 0
         for b in range(bands):
             k = j * bands + b
-            if (has_nodata[b] and pixels[k] == nodata[b]) or not (row[k] - row[k] == 0):
+            if (has_nodata[b] and pixels[k] == nodata[b]) or row[k] - row[k] != 0:
                 missing += 1
                 row[k] = 0
         ok = (missing == 0 if strict else missing < bands) and (keep.size == 0 or keep[j] != 0)

@@ -89,8 +89,7 @@ def _load_own(folder: Path, spec: ModelSpec) -> Model:
         raise UsageError(f"{weights}: {error}") from error
     except RuntimeError as error:
         raise UsageError(f"{weights} does not fit network {spec.network} of {folder / 'model.toml'}: {error}") from error
-    halo = -(-network.halo // network.stride) * network.stride
-    return Model(folder.name, spec, network.eval(), halo, network.stride, _digest(spec, weights))
+    return Model(folder.name, spec, network.eval(), network.aligned_halo, network.stride, _digest(spec, weights))
 
 
 def _load_foreign(path: Path, spec: ModelSpec, insist: bool, found: Probe | None) -> Model:

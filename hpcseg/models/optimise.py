@@ -55,7 +55,8 @@ def for_inference(
     if model.found is not None:
         return _foreign(model.network.to(device), device, precision)
     network = copy.deepcopy(model.network).eval().requires_grad_(False)
-    network = fold(network, fuse_relu=device.type == "cpu").to(device, DTYPES[precision], memory_format=torch.channels_last)
+    network = fold(network, fuse_relu=device.type == "cpu").to(device, DTYPES[precision])
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's annotations
     return torch.compile(network) if compile_it else network
 
 

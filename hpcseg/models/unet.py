@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hpcseg.models.network import SegmentationNetwork
+
 
 def block(inputs: int, outputs: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with batch norm and ReLU."""
@@ -16,8 +18,8 @@ def block(inputs: int, outputs: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-class UNet(nn.Module):
-    """Input (N, bands, H, W) with H and W multiples of `stride`; output logits (N, logits, H, W).
+class UNet(SegmentationNetwork):
+    """U-Net with L = len(up) poolings.
 
     down: widths of the encoder's levels, full resolution first. up: widths of the decoder, full resolution last.
     """
@@ -26,16 +28,14 @@ class UNet(nn.Module):
         super().__init__()
         if len(down) != len(up) + 1:
             raise ValueError(f"up has {len(up)} widths, wanted {len(down) - 1}: one less than down")
+        self.bands, self.down, self.up = bands, list(down), list(up)
         self.encoder = nn.ModuleList(block(i, o) for i, o in zip([bands, *down], down, strict=False))
         skips = reversed(down[:-1])
         self.decoder = nn.ModuleList(block(below + skip, o) for below, skip, o in zip([down[-1], *up], skips, up, strict=False))
         self.head = nn.Conv2d(up[-1], logits, 1)
         self.stride = 2 ** len(up)
-
-    @property
-    def halo(self) -> int:
-        """Pixels beyond the core that its logits depend on, at origins aligned to the stride: 7 * 2**L - 5 for L poolings."""
-        return 7 * self.stride - 5 if self.stride > 1 else 2
+        # Two convolutions a level and bilinear upsampling: 7 * 2**L - 5.
+        self.halo = 7 * self.stride - 5
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []
@@ -47,3 +47,19 @@ class UNet(nn.Module):
             x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = convolve(torch.cat([skips.pop(), x], dim=1))
         return self.head(x)
+
+
+@torch.no_grad()
+def widen(network: UNet, factor: int) -> UNet:
+    """A U-Net of `factor` times the width that computes the same function: each hidden channel is repeated, each weight that reads
+    repeated channels divided by their number (Net2WiderNet: Chen, Goodfellow, Shlens, ICLR 2016)."""
+    down, up = ([width * factor for width in widths] for widths in (network.down, network.up))
+    wide = UNet(network.bands, network.head.out_channels, down, up)
+    for name, target in wide.state_dict().items():
+        source = network.state_dict()[name]
+        for axis in range(min(source.ndim, 2)):
+            times = target.shape[axis] // source.shape[axis]
+            # Inputs of a decoder are two groups of channels, but repeating each channel in place keeps them apart.
+            source = source.repeat_interleave(times, axis) / (times if axis == 1 else 1)
+        target.copy_(source)
+    return wide

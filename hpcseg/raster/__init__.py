@@ -2,13 +2,20 @@
 
 from osgeo import gdal, ogr, osr
 
+from hpcseg.raster.aoi import read_aoi
 from hpcseg.raster.cells import CellCache, SceneReader, Values, set_block_cache
 from hpcseg.raster.listing import Entry, list_scenes, open_name
-from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_valid
+from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_cost, read_array
 
 for _module in (gdal, ogr, osr):
     _module.UseExceptions()
 gdal.SetErrorHandler("CPLQuietErrorHandler")
+
+
+def version() -> str:
+    """GDAL's version."""
+    return gdal.VersionInfo("RELEASE_NAME")
+
 
 __all__ = [
     "CellCache",
@@ -18,7 +25,10 @@ __all__ = [
     "SceneReader",
     "Values",
     "describe",
-    "estimate_valid",
+    "estimate_cost",
     "list_scenes",
     "open_name",
+    "read_aoi",
+    "read_array",
+    "set_block_cache",
 ]

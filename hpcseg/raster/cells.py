@@ -11,12 +11,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from osgeo import gdal
 
 from hpcseg.errors import ReadError
+from hpcseg.footprint import covered_pixels, read_wkt
 from hpcseg.kernels.prepare import normalise, reflect
 from hpcseg.raster.scene import NodataRule, Scene
 from hpcseg.tiles import Window
@@ -95,6 +97,7 @@ class SceneReader:
         block_height, block_width = scene.block
         self._cell_height = block_height if 128 <= block_height <= 1024 else _CELL
         self._cell_width = block_width if 128 <= block_width <= 1024 else _CELL
+        self._aoi = read_wkt(scene.aoi) if scene.aoi else None
         self._dtype = np.dtype(scene.dtype)
         self._nodata, self._has_nodata = _typed_nodata(scene.nodata, self._dtype)
         # The file's own scale and offset come first: stored value -> measurement -> input.
@@ -134,7 +137,7 @@ class SceneReader:
         for row in range(window.row // height * height, window.stop[0], height):
             for col in range(window.col // width * width, window.stop[1], width):
                 place = Window(row, col, height, width).intersect(self._extent)
-                yield place, self._cache.get((self.scene.path, row, col), lambda place=place: self._decode(place))
+                yield place, self._cache.get((self.scene.path, row, col), partial(self._decode, place))
 
     def _decode(self, place: Window) -> Cell:
         try:
@@ -146,9 +149,11 @@ class SceneReader:
             target = pixels if len(bands) > 1 else pixels[:, :, 0]
             dataset.ReadAsArray(*area, buf_obj=target, interleave="pixel", band_list=bands)
             pixels = pixels.reshape(place.height, -1)
-            if not self.scene.mask:
-                return Cell(pixels, _NO_MASK)
-            return Cell(pixels, dataset.GetRasterBand(self.scene.bands[0]).GetMaskBand().ReadAsArray(*area))
+            mask = dataset.GetRasterBand(bands[0]).GetMaskBand().ReadAsArray(*area) if self.scene.mask else _NO_MASK
+            if self._aoi is not None:
+                inside = covered_pixels(self._aoi, place)
+                mask = np.where(mask != 0, inside, 0) if self.scene.mask else inside
+            return Cell(pixels, np.ascontiguousarray(mask, np.uint8))
         except RuntimeError as error:
             raise ReadError(f"{self.scene.sources}, {place}: {error}") from error
 

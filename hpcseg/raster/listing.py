@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import glob
+import json
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from osgeo import gdal
 
 from hpcseg.errors import SceneError, UsageError
 
 _RASTERS = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".nc", ".hgt", ".dat", ".bil"}
-_MANIFESTS = {".csv", ".txt"}
+_MANIFESTS = {".csv", ".txt", ".gpkg"}
 
 
 class Entry(NamedTuple):
@@ -23,14 +25,15 @@ class Entry(NamedTuple):
     parts: tuple[str, ...]
 
 
-def list_scenes(arguments: list[str]) -> list[Entry]:
-    """Expand the SCENES of a command. A folder means the rasters in it, "a.tif+b.tif" a stack, .csv and .txt a manifest.
+def list_scenes(arguments: Sequence[str], assets: Sequence[str] = ()) -> list[Entry]:
+    """Expand the SCENES of a command. A folder means the rasters in it, "a.tif+b.tif" a stack, .csv, .txt and .gpkg a manifest,
+    .json a STAC item, collection or catalogue, whose `assets` are stacked (default: those with the role "data").
 
     Raises UsageError: nothing found, a manifest without a scene column, two scenes of one name.
     """
     entries: list[Entry] = []
     for argument in arguments:
-        entries += _expand(argument)
+        entries += _expand(argument, assets)
     if not entries:
         raise UsageError(f"no scenes in {' '.join(arguments) or 'nothing'}")
     seen: dict[str, Entry] = {}
@@ -43,13 +46,15 @@ def list_scenes(arguments: list[str]) -> list[Entry]:
     return entries
 
 
-def _expand(argument: str) -> list[Entry]:
+def _expand(argument: str, assets: Sequence[str]) -> list[Entry]:
     path = Path(argument)
     if path.is_dir():
         found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in _RASTERS)
         return [_entry(each) for each in found]
     if path.suffix.lower() in _MANIFESTS:
         return _manifest(path)
+    if path.suffix.lower() == ".json":
+        return list(_stac(path, assets))
     if glob.has_magic(argument) and not path.exists():
         found = sorted(glob.glob(argument, recursive=True))
         if not found:
@@ -65,7 +70,12 @@ def _entry(text: str, name: str = "") -> Entry:
 
 
 def _manifest(path: Path) -> list[Entry]:
-    """A text file with a scene a line, or a CSV with a column "scene" and perhaps "id". Relative paths start at the manifest."""
+    """A text file with a scene a line, or a CSV or GeoPackage with a column "scene" and perhaps "id".
+
+    Relative paths start at the manifest.
+    """
+    if path.suffix.lower() == ".gpkg":
+        return _entries(path, _table(path))
     try:
         lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
     except OSError as error:
@@ -81,10 +91,32 @@ def _manifest(path: Path) -> list[Entry]:
 
 
 def _beside(manifest: Path, part: str) -> str:
-    if part.startswith("/") or ":" in part:
-        return part
-    beside = manifest.parent / part
-    return str(beside)
+    return part if part.startswith("/") or ":" in part else os.path.normpath(manifest.parent / part)
+
+
+def _stac(path: Path, assets: Sequence[str]) -> Iterator[Entry]:
+    """The items of a STAC file on disk, those of a catalogue's children included. Raises UsageError naming the file."""
+    try:
+        content = json.loads(path.read_text())
+        links = [(link["rel"], link["href"]) for link in content.get("links", [])]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path}: not a STAC item or catalogue: {error}") from error
+    if "assets" in content and content.get("type") == "Feature":
+        yield _stac_item(path, content, assets)
+        return
+    for relation, target in links:
+        if relation in ("item", "child"):
+            yield from _stac(Path(_beside(path, target)), assets)
+
+
+def _stac_item(path: Path, item: dict[str, Any], assets: Sequence[str]) -> Entry:
+    there = item["assets"]
+    chosen = list(assets) or [name for name, asset in there.items() if "data" in asset.get("roles", [])]
+    missing = [name for name in chosen if name not in there]
+    if missing or not chosen:
+        what = f"no asset {', '.join(missing)}" if missing else 'no asset has the role "data"'
+        raise UsageError(f"{path}: {what}; choose with --assets among {', '.join(there)}")
+    return Entry(str(item.get("id", path.stem)), tuple(_beside(path, there[name]["href"]) for name in chosen))
 
 
 def open_name(entry: Entry, crs: str = "", resolution: float = 0.0, align: bool = False) -> str:
@@ -124,7 +156,7 @@ def _onto(first: gdal.Dataset, other: gdal.Dataset) -> gdal.Dataset:
 
 def _warp(dataset: gdal.Dataset, crs: str, resolution: float) -> str:
     if crs or resolution:
-        options = {"dstSRS": crs} if crs else {}
+        options: dict[str, Any] = {"dstSRS": crs} if crs else {}
         if resolution:
             options |= {"xRes": resolution, "yRes": resolution}
         dataset = gdal.Warp("", dataset, format="VRT", resampleAlg="bilinear", **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -10,8 +11,9 @@ import numpy as np
 from osgeo import gdal, gdal_array, osr
 
 from hpcseg.errors import SceneError
+from hpcseg.footprint import read_wkt, touched_tiles
 from hpcseg.georeference import Georeference, GroundPoint
-from hpcseg.tiles import Grid
+from hpcseg.tiles import Grid, Window
 
 _MIB = 1 << 20
 
@@ -21,6 +23,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
     bands: chosen ones, from 1. nodata, scale, offset: per chosen band (None: no such value). mask: the file has a mask or an
     alpha band. overviews: decimation factors. digest: of the first and last MiB of each of its files.
+    aoi: WKT polygon in pixels outside of which there is no data, "" if there is none.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     overviews: tuple[int, ...]
     place: Georeference
     digest: str
+    aoi: str = ""
 
     @property
     def striped(self) -> bool:
@@ -47,7 +51,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_gaps(self) -> bool:
         """True if some pixels may be no data."""
-        return self.mask or any(v is not None for v in self.nodata) or np.dtype(self.dtype).kind == "f"
+        return bool(self.mask or self.aoi) or any(v is not None for v in self.nodata) or np.dtype(self.dtype).kind == "f"
 
     @property
     def sources(self) -> str:
@@ -154,6 +158,13 @@ def _digest(dataset: gdal.Dataset, path: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def estimate_cost(scene: Scene, grid: Grid) -> np.ndarray:
+    """Forward passes that each tile of a grid seems to cost, int64 (ny * nx,): 1, or 0 where there seems to be no data."""
+    seems = estimate_valid(scene, grid)
+    cost = np.ones(grid.size, bool) if seems is None else seems.ravel()
+    return (cost & touched_tiles(read_wkt(scene.aoi), grid) if scene.aoi else cost).astype(np.int64)
+
+
 def estimate_valid(scene: Scene, grid: Grid) -> np.ndarray | None:
     """Which tiles of a grid seem to have data, by the coarsest overview that still has 8 pixels along a core.
 
@@ -170,3 +181,8 @@ def estimate_valid(scene: Scene, grid: Grid) -> np.ndarray | None:
     rows = np.minimum(np.arange(ny) * grid.core // factor, mask.shape[0] - 1)
     cols = np.minimum(np.arange(nx) * grid.core // factor, mask.shape[1] - 1)
     return np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), cols, axis=1)
+
+
+def read_array(path: Path, window: Window) -> np.ndarray:
+    """All bands of a window, (bands, height, width), in the file's type."""
+    return gdal.Open(str(path)).ReadAsArray(window.col, window.row, window.width, window.height)

@@ -1,0 +1,135 @@
+"""`hpcseg plan`: the partition for any number of ranks, without MPI, and from a manifest alone without opening a raster."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from hpcseg.errors import SceneError, UsageError
+from hpcseg.footprint import read_wkt, to_pixels, touched_tiles
+from hpcseg.georeference import Georeference
+from hpcseg.inference.options import Options, describe_entry, layout_of
+from hpcseg.partition import Plan, Work, make_plan
+from hpcseg.raster import estimate_cost, list_scenes
+from hpcseg.tiles import Grid
+
+_SIZES = ("scene", "height", "width")
+
+
+class Sketch(msgspec.Struct, frozen=True):
+    """A scene known by a manifest: its size in pixels and, if known, the ground it covers.
+
+    footprint: WKT polygon in the scene's reference system, or in pixels (x = column, y = row) where there is no transform.
+    transform: GDAL's six numbers, () if none.
+    """
+
+    name: str
+    height: int
+    width: int
+    footprint: str = ""
+    transform: tuple[float, ...] = ()
+
+
+class Outlook(NamedTuple):
+    """A plan and what it takes. output: bytes of all prediction files."""
+
+    names: list[str]
+    works: list[Work]
+    plan: Plan
+    output: int
+    refused: list[tuple[str, str]]
+
+
+def read_sketches(path: Path) -> list[Sketch] | None:
+    """The scenes of a CSV manifest with the columns scene, height, width and perhaps footprint and transform; None if it has no
+    sizes. Raises UsageError naming the line that is wrong."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return None
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        if not set(_SIZES) <= set(rows.fieldnames or ()):
+            return None
+        return [_sketch(path, rows.line_num, row) for row in rows]
+
+
+def _sketch(path: Path, line: int, row: dict[str, str]) -> Sketch:
+    try:
+        transform = tuple(float(v) for v in (row.get("transform") or "").split())
+        if len(transform) not in (0, 6):
+            raise ValueError(f"transform has {len(transform)} numbers, wanted 6")
+        return Sketch(row["scene"], int(row["height"]), int(row["width"]), row.get("footprint") or "", transform)
+    except ValueError as error:
+        raise UsageError(f"{path}, line {line}: {error}") from error
+
+
+def covered_tiles(sketch: Sketch, grid: Grid) -> np.ndarray:
+    """Which tiles a footprint touches, bool (ny * nx,); all of them where there is none. Raises UsageError for bad WKT."""
+    if not sketch.footprint:
+        return np.ones(grid.size, bool)
+    polygon = read_wkt(sketch.footprint)
+    x0, dx, rx, y0, ry, dy = sketch.transform or (0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    return touched_tiles(to_pixels(polygon, Georeference(transform=(x0, dx, rx, y0, ry, dy))), grid)
+
+
+def look_ahead(options: Options, core: int, halo: int, ranks: int) -> Outlook:
+    """The plan of a run on `ranks` ranks. Raises UsageError."""
+    names: list[str] = []
+    works: list[Work] = []
+    refused: list[tuple[str, str]] = []
+    output = 0
+    for argument in options.scenes:
+        sketches = read_sketches(Path(argument))
+        if sketches is None:
+            output += _from_rasters(argument, options, core, halo, names, works, refused)
+            continue
+        for sketch in sketches:
+            grid = Grid(sketch.height, sketch.width, core, halo)
+            names.append(sketch.name)
+            works.append(Work(grid, False, covered_tiles(sketch, grid).astype(np.int64), np.zeros(grid.size, bool)))
+            output += grid.size * core**2 * len(options.planes)
+    return Outlook(names, works, make_plan(works, ranks), output, refused)
+
+
+def _from_rasters(
+    argument: str, options: Options, core: int, halo: int, names: list[str], works: list[Work], refused: list[tuple[str, str]]
+) -> int:
+    """Add the scenes of one argument by opening them; returns the bytes of their prediction files."""
+    output = 0
+    for entry in list_scenes([argument], options.assets):
+        try:
+            scene = describe_entry(entry, options, options.resolution)
+        except SceneError as error:
+            refused.append((entry.name, str(error)))
+            continue
+        layout = layout_of(scene, core, halo, options.planes)
+        names.append(scene.name)
+        works.append(Work(layout.grid, scene.striped, estimate_cost(scene, layout.grid), np.zeros(layout.grid.size, bool)))
+        output += layout.nbytes
+    return output
+
+
+def window_bytes(core: int, halo: int, bands: int, planes: int) -> int:
+    """Memory of one buffer of the stream: values in float32, validity, and the planes."""
+    edge = core + 2 * halo
+    return edge**2 * (4 * bands + 1) + planes * core**2
+
+
+def halo_share(core: int, halo: int) -> float:
+    """Pixels computed for each pixel kept."""
+    return math.pow((core + 2 * halo) / core, 2)
+
+
+def write_spans(outlook: Outlook, path: Path) -> None:
+    """A CSV of who maps what: rank, scene, first and last place in the tile order, tiles, forward passes."""
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["rank", "scene", "tiles", "forward_passes"])
+        for name, work, tiles, ranks in zip(outlook.names, outlook.works, outlook.plan.tiles, outlook.plan.ranks, strict=True):
+            for rank in np.unique(ranks):
+                mine = tiles[ranks == rank]
+                rows.writerow([rank, name, len(mine), int(work.cost[mine].sum())])

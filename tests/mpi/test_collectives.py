@@ -1,0 +1,17 @@
+"""The helpers of hpcseg.mpi and hpcseg.share on 1, 2 and 4 ranks."""
+
+from pathlib import Path
+
+import pytest
+
+from mpi.launch import needs_mpirun, start
+
+pytestmark = [pytest.mark.mpi, needs_mpirun]
+PROGRAM = ("python", "-m", "mpi4py", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_what_ranks_do_together_is_right_on(ranks):
+    result = start(ranks, Path(__file__).with_name("inprocess_collectives.py"), program=PROGRAM).wait(60)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    assert result.stdout.count(" passed") == ranks

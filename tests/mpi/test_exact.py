@@ -1,0 +1,104 @@
+"""The number of ranks and threads cannot change a bit of a map or of statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hpcseg import store
+from mpi.launch import needs_mpirun, run, value
+
+pytestmark = [pytest.mark.mpi, needs_mpirun]
+CORE = 256
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, make_model):
+    return make_model(tmp_path_factory.mktemp("models") / "tiny", down=[6, 8, 8], up=[8, 6])
+
+
+@pytest.fixture(scope="module")
+def odd_scene(tmp_path_factory, make_scene):
+    pixels = np.kron(np.random.default_rng(3).integers(1, 256, (3, 112, 65)), np.ones((16, 16), int))[:, :1777, :1031]
+    pixels[:, 700:1100] = 0
+    return make_scene(tmp_path_factory.mktemp("scenes") / "odd.tif", 1777, 1031, pixels=pixels, nodata=0, block=256)
+
+
+@pytest.fixture(scope="module")
+def scenes(odd_scene, data):
+    """A large real scene, a real one of odd size without tiles, a made one of odd size with no data: many share files."""
+    return data / "buildings/kampala/z21_rgb_3072x2048.tif", data / "counting/ships/scene_1.png", odd_scene
+
+
+def map_scenes(out: Path, scenes, model, ranks: int, *options: str) -> Path:
+    """Map scenes with some ranks into a new folder."""
+    result = run(ranks, "predict", *scenes, "--model", model, "--out", out, "--core", CORE, "--confidence", *options)
+    done, _, planned = value(result, "tiles").partition(" of ")
+    assert done == planned
+    return out
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, scenes, model):
+    """The maps of one rank with one thread."""
+    return map_scenes(tmp_path_factory.mktemp("alone") / "maps", scenes, model, 1, "--threads", "1")
+
+
+def assert_same_maps(first: Path, second: Path) -> None:
+    """All prediction files of two folders hold the same bits, tile tables included."""
+    assert sorted(p.name for p in first.glob("*.h5")) == sorted(p.name for p in second.glob("*.h5"))
+    for path in first.glob("*.h5"):
+        one, two = store.read(path), store.read(second / path.name)
+        assert one.identity == two.identity
+        for plane in ("labels", "confidence"):
+            assert np.array_equal(
+                store.read_window(one, one.layout.grid.extent, plane), store.read_window(two, two.layout.grid.extent, plane)
+            )
+        assert np.array_equal(one.status, two.status)
+        assert np.array_equal(one.crc, two.crc)
+
+
+def test_the_maps_compared_here_are_not_trivial(alone):
+    for path in alone.glob("*.h5"):
+        stored = store.read(path)
+        labels = store.read_window(stored, stored.layout.grid.extent)
+        shares = np.bincount(labels.ravel(), minlength=256) / labels.size
+        assert (shares[:3] > 0.01).sum() >= 2, path.name
+        assert len(np.unique(store.read_window(stored, stored.layout.grid.extent, "confidence"))) > 20
+
+
+def test_every_pixel_of_the_odd_scene_is_mapped_unless_it_has_no_data(alone):
+    stored = store.read(alone / "odd.h5")
+    labels = store.read_window(stored, stored.layout.grid.extent)
+    assert labels.shape == (1777, 1031)
+    assert (labels[700:1100] == 255).all()
+    assert (labels[:700] < 3).all()
+    assert (labels[1100:] < 3).all()
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4, 7])
+def test_maps_are_bitwise_equal_for_one_rank_and(ranks, alone, scenes, model, tmp_path):
+    assert_same_maps(alone, map_scenes(tmp_path / "maps", scenes, model, ranks, "--threads", "1"))
+
+
+def test_maps_are_bitwise_equal_for_one_thread_and_two(alone, scenes, model, tmp_path):
+    assert_same_maps(alone, map_scenes(tmp_path / "maps", scenes, model, 1, "--threads", "2", "--readers", "2"))
+
+
+def test_maps_are_bitwise_equal_without_a_launcher(alone, scenes, model, tmp_path):
+    assert_same_maps(alone, map_scenes(tmp_path / "maps", scenes, model, 0))
+
+
+def test_ranks_make_a_difference_to_who_maps_what(scenes, model, tmp_path):
+    result = run(3, "predict", scenes[1], "--model", model, "--out", tmp_path / "maps", "--core", CORE)
+    assert "rank" in (tmp_path / "maps" / "run.json").read_text()
+    assert float(value(result, "imbalance")) < 1.1
+
+
+def test_statistics_are_equal_to_the_last_digit_for_one_rank_and_three(scenes, data):
+    rasters = [*scenes, *sorted((data / "water/garonne").glob("*.tif"))[:1]]
+    one, three = (run(n, "stats", *rasters, "--threads", "1") for n in (1, 3))
+    assert one.stdout == three.stdout
+    assert one.stdout.count("mean=") == 10

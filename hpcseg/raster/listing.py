@@ -81,13 +81,24 @@ def _manifest(path: Path) -> list[Entry]:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     rows = [{"scene": line.strip()} for line in lines]
-    if path.suffix.lower() == ".csv":
-        rows = list(csv.DictReader(lines))
-        if rows and "scene" not in rows[0]:
-            raise UsageError(f"{path}: no column scene among {', '.join(rows[0])}")
-    return [
-        _entry("+".join(_beside(path, part) for part in row["scene"].split("+")), (row.get("id") or "").strip()) for row in rows
-    ]
+    return _entries(path, list(csv.DictReader(lines)) if path.suffix.lower() == ".csv" else rows)
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    """The fields of all features of a vector file, as text."""
+    try:
+        dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)
+    except RuntimeError as error:
+        raise UsageError(f"{path}: {error}") from error
+    features = [feature for k in range(dataset.GetLayerCount()) for feature in dataset.GetLayer(k)]
+    return [{name: str(value) for name, value in feature.items().items() if value is not None} for feature in features]
+
+
+def _entries(path: Path, rows: list[dict[str, str]]) -> list[Entry]:
+    """Scenes of a manifest's rows."""
+    if rows and "scene" not in rows[0]:
+        raise UsageError(f"{path}: no column scene among {', '.join(rows[0])}")
+    return [_entry("+".join(_beside(path, part) for part in row["scene"].split("+")), (row.get("id") or "").strip()) for row in rows]
 
 
 def _beside(manifest: Path, part: str) -> str:

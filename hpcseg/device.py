@@ -32,8 +32,7 @@ def name() -> str:
     """The device for people: the GPU's name, or the processor's."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
+    return next((line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")), "cpu")
 
 
 def identity() -> str:
@@ -55,4 +54,10 @@ def has_bfloat16() -> bool:
     """Whether this device computes in bfloat16 in hardware."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    flags = next((line.split() for line in _cpu_lines() if line.startswith(("flags", "Features"))), [])
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(flags))
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []

@@ -121,6 +121,17 @@ def share_out(comm: Comm, items: Sequence[T], work: Callable[[T], U]) -> list[U]
     return [parts[k % comm.size][k // comm.size] for k in range(len(items))]
 
 
+def first_on_node(comm: Comm, work: Callable[[], object]) -> None:
+    """Do something on one rank of each node, then on its others: for caches that a node shares. Collective."""
+    node = node_comm(comm)
+    if node.rank == 0:
+        work()
+    patient_barrier(node)
+    if node.rank:
+        work()
+    node.Free()
+
+
 def create_group(comm: Comm, ranks: Sequence[int], tag: int) -> Comm:
     """A communicator of some ranks; collective over those alone."""
     group = comm.group.Incl(list(ranks))

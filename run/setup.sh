@@ -44,7 +44,7 @@ fi
 python_ready || die "$python is not a Python of 3.10 or later with venv and headers; set PYTHON."
 
 # --- nothing to do when this very set-up is done already
-want="$(cat run/setup.sh setup.cfg pyproject.toml; mpicc --showme:version 2>/dev/null || mpicc -show; gdal-config --version; "$python" -V; have nvcc && nvcc --version || true)"
+want="$(cat run/setup.sh setup.cfg pyproject.toml; mpicc --showme:version 2>/dev/null || mpicc -show; gdal-config --version; echo "${HDF5_DIR:-} $(command -v h5pcc)"; "$python" -V; have nvcc && nvcc --version || true)"
 stamp="$(printf '%s' "$want" | sha256sum | cut -c1-16)"
 if [ "$(cat "$venv/.setup" 2>/dev/null)" = "$stamp" ]; then say "ready: $venv"; exit 0; fi
 

@@ -7,7 +7,7 @@
 #
 #   SUITE    the release to try                               default: the running system's
 #   MIRROR   where to take it from                            default: the first of apt's sources
-#   KEEP=1   leave FOLDER mounted, to look around in it       then: umount -R FOLDER; rm -rf --one-file-system FOLDER
+#   KEEP=1   leave FOLDER mounted, to look around in it       then: umount FOLDER/{opt/wheels,dev/shm,dev,proc}; rm -rf --one-file-system FOLDER
 set -euo pipefail
 source_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bare="$(realpath -m "${1:-/tmp/bare}")"
@@ -23,6 +23,8 @@ remove() {
     for each in opt/wheels dev/shm dev proc; do
         if mountpoint -q "$bare/$each"; then umount "$bare/$each"; fi
     done
+    # What is still mounted there belongs to the running system.
+    if grep -qF " $bare/" /proc/mounts; then echo "try_bare: still mounted below $bare: not removed" >&2; return; fi
     rm -rf --one-file-system "$bare"
 }
 trap remove EXIT
@@ -40,11 +42,13 @@ cp /etc/ssl/certs/ca-certificates.crt "$bare/etc/ssl/site.crt"
 [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$bare/etc/"
 [ ! -d ~/.config/pip ] || cp -a ~/.config/pip "$bare/root/.config/"
 mount -t proc proc "$bare/proc"
-mount --rbind /dev "$bare/dev"
-mount --make-rslave "$bare/dev"
+mount --bind /dev "$bare/dev"
+mount --make-private "$bare/dev"
+mount -t tmpfs tmpfs "$bare/dev/shm"
 site=(PIP_CERT=/etc/ssl/site.crt SSL_CERT_FILE=/etc/ssl/site.crt)
 if [ -d "${PIP_FIND_LINKS:-}" ]; then
     mount --bind "$PIP_FIND_LINKS" "$bare/opt/wheels"
+    mount -o remount,bind,ro "$bare/opt/wheels"
     site+=(PIP_FIND_LINKS=/opt/wheels)
 fi
 mapfile -t -O "${#site[@]}" site < <(env | grep -E '^(PIP_|https?_proxy|HTTPS?_PROXY|no_proxy|NO_PROXY)' | grep -vE '^PIP_(CERT|FIND_LINKS)=')
@@ -71,5 +75,4 @@ clone second
 timed "set-up of a second clone, wheels kept" bash /work/second/run/setup.sh
 timed "demo" bash /work/second/run/demo.sh
 timed "demo again" bash /work/second/run/demo.sh
-[ ! -d "${COPY_TO:-}" ] || cp -r "$bare/work/second/out/demo/." "$COPY_TO/"
 printf '%s\n' "${figures[@]}"

@@ -30,7 +30,7 @@ from hpcseg.launch import stop_requested
 @click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read.")
 @click.option("--compile", is_flag=True, help="torch.compile the network.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a forward pass on a GPU.")
-@click.option("--readers", type=click.IntRange(1), default=1, show_default=True, help="Reader threads of a rank.")
+@click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1 on a CPU, more on a GPU.")
 @click.option("--cache", "cache_mb", type=click.IntRange(1), default=64, show_default=True, help="MB of decoded pixels that a rank keeps.")
 @threads_option
 @stall_option

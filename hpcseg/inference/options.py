@@ -23,7 +23,8 @@ _CHUNK = 1024
 class Options:
     """core: 0 = 1024, or what a fixed-shape network leaves. halo: -1 = the network's. bands: from 1, () = all but alpha.
 
-    cache: bytes of decoded cells a rank keeps. probability: name of the class whose probability /confidence holds.
+    cache: bytes of decoded cells a rank keeps. readers: threads, 0 = 1 on a CPU, the cores but one beside a GPU.
+    probability: name of the class whose probability /confidence holds.
     """
 
     scenes: tuple[str, ...]
@@ -50,7 +51,7 @@ class Options:
     compile: bool = False
     batch: int = 8
     threads: int = 1
-    readers: int = 1
+    readers: int = 0
     cache: int = 64 << 20
     stall: float = 600.0
 

@@ -26,7 +26,8 @@ from hpcseg.inference.engine import make_engine
 from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import Settled, settle
 from hpcseg.inference.writer import Writer
-from hpcseg.mpi import Comm, Pulse
+from hpcseg.kernels.warm import compile_kernels
+from hpcseg.mpi import Comm, Pulse, first_on_node
 from hpcseg.progress import Progress
 from hpcseg.raster import CellCache, Scene, set_block_cache
 from hpcseg.stream import Source, Stream
@@ -79,6 +80,8 @@ def predict(comm: Comm, options: Options, stop: threading.Event) -> Summary | No
         settled = settle(comm, pulse, options)
         if comm.rank == 0:
             _announce(settled)
+        dtypes = sorted({scene.dtype for scene in settled.scenes})
+        first_on_node(comm, lambda: compile_kernels(dtypes, settled.recipe.precision == "bf16"))
         writer = _open_files(comm, pulse, settled, options)
         progress = Progress("tiles", settled.plan.size, comm.rank == 0)
         report = _map_span(comm, pulse, settled, options, writer, progress)
@@ -147,9 +150,12 @@ def _map_span(comm: Comm, pulse: Pulse, settled: Settled, options: Options, writ
     grids = [layout.grid for layout in settled.layouts]
     tasks = [(scene, int(tile)) for scene, tiles in settled.plan.of_rank(comm.rank) for tile in tiles]
     set_block_cache(block_cache_bytes([settled.scenes[scene] for scene in {scene for scene, _ in tasks}], settled.recipe.edge))
-    engine = make_engine(settled.recipe, grids, device.choose(), options.threads)
+    where = device.choose()
+    engine = make_engine(settled.recipe, grids, where, options.threads)
+    # A GPU outruns one reader; on a CPU the engine's threads need the cores.
+    readers = options.readers or (max(1, options.threads - 1) if where.type == "cuda" else 1)
     source = Source(settled.scenes, grids, settled.values, CellCache(options.cache))
-    stream = Stream(source, tasks, engine, options.readers, pulse.stop)
+    stream = Stream(source, tasks, engine, readers, pulse.stop)
     report = RankReport(comm.rank, socket.gethostname())
     ground = Ground(settled)
     for item in stream:

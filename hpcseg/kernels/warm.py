@@ -1,0 +1,26 @@
+"""Compile the kernels of a run ahead, so that one process of a node does it for all through the cache on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from hpcseg.kernels.labels import confidence, label
+from hpcseg.kernels.prepare import normalise, reflect
+from hpcseg.tiles import Window
+
+
+def compile_kernels(dtypes: Iterable[str], bfloat16: bool) -> None:
+    """Compile what maps scenes of these pixel types. bfloat16: the network's input type, else float32."""
+    out = np.zeros((1, 1), np.uint16 if bfloat16 else np.float32)
+    valid, window, one = np.ones((1, 1), np.uint8), Window(0, 0, 1, 1), np.ones(1, np.float32)
+    for dtype in dtypes:
+        cell = np.zeros((1, 1), dtype)
+        normalise(cell, np.empty((0, 0), np.uint8), window, window, cell[0], np.zeros(1, bool), False, one, one, out, valid)
+    reflect(out, 1, 0, 1, 0, 1, 0)
+    scores, inner = np.zeros((2, 2, 2), np.float32), np.ones((3, 3), np.uint8)[:2, :2]
+    # Whole tiles fill their planes, those at a scene's edge a part: two memory layouts, two compilations.
+    for plane in (np.empty((2, 2), np.uint8), np.empty((3, 3), np.uint8)[:2, :2]):
+        label(scores, inner, 0.0, plane)
+        confidence(scores, plane, -1, plane.copy() if plane.flags.c_contiguous else np.empty((3, 3), np.uint8)[:2, :2])

@@ -25,6 +25,7 @@ from hpcseg.tiles import Grid, Window
 MISSING, DONE, EMPTY, FAILED = 0, 1, 2, 3
 STATUS_NAMES = ("missing", "done", "nothing to do", "failed")
 NODATA = 255
+HDF5_VERSION = h5py.version.hdf5_version
 
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. %9d"
 

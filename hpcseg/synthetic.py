@@ -6,22 +6,19 @@ Every pixel is a pure function of the seed, the scene's number and its position,
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from osgeo import gdal, gdal_array, osr
 
 from hpcseg.errors import UsageError
+from hpcseg.georeference import Georeference
 from hpcseg.kernels import noise
+from hpcseg.raster import create_geotiff, epsg_wkt
 from hpcseg.tiles import Grid, Window
-
-gdal.UseExceptions()
-osr.UseExceptions()
 
 PIXEL = 10.0
 EPSG = 3413
@@ -206,7 +203,7 @@ def write_ice(scene: IceScene, path: Path, truth: Path, block: int) -> None:
     row, col = divmod(scene.index, 8)
     origin = ORIGIN[0] + col * scene.width * PIXEL, ORIGIN[1] - row * scene.height * PIXEL
     shape = scene.height, scene.width
-    with open_scene(truth, *shape, "u1", 1, nodata=noise.NODATA, origin=origin) as put_truth:
+    with create_geotiff(truth, (1, *shape), "u1", _place(origin), nodata=noise.NODATA) as put_truth:
 
         def make_block(window: Window) -> np.ndarray:
             picture, surface = scene.block(window)
@@ -217,47 +214,22 @@ def write_ice(scene: IceScene, path: Path, truth: Path, block: int) -> None:
         write_scene(path, *shape, "u1", 3, make_block, block=block, nodata=nodata, origin=origin, overviews=scene.swath)
 
 
+def _place(origin: tuple[float, float]) -> Georeference:
+    """North up, 10 m pixels, from the upper left corner (x, y) on."""
+    return Georeference(wkt=epsg_wkt(EPSG), transform=(origin[0], PIXEL, 0.0, origin[1], 0.0, -PIXEL), axes="projected")
+
+
 def write_scene(
     path: Path | str, height: int, width: int, dtype: str, bands: int, make_block: Callable[[Window], np.ndarray], *,
     block: int = 512, nodata: float | None = None, origin: tuple[float, float] = ORIGIN, overviews: bool = False,
 ) -> None:  # fmt: skip
     """Write a GeoTIFF block by block; make_block(window) returns the window's pixels, (bands, h, w) of `dtype`.
 
-    Blocks of `block` pixels come row by row, each pixel once. Other arguments are those of open_scene.
+    Blocks of `block` pixels come row by row, each pixel once. Other arguments are those of raster.create_geotiff.
     """
     grid = Grid(height, width, block, 0)
-    with open_scene(path, height, width, dtype, bands, nodata=nodata, origin=origin, overviews=overviews) as put:
+    place = _place(origin)
+    with create_geotiff(path, (bands, height, width), dtype, place, nodata=nodata, overviews=overviews) as put:
         for tile in range(grid.size):
             window = grid.core_window(tile)
             put(window, make_block(window))
-
-
-@contextmanager
-def open_scene(
-    path: Path | str, height: int, width: int, dtype: str, bands: int, *,
-    nodata: float | None = None, origin: tuple[float, float] = ORIGIN, overviews: bool = False,
-) -> Iterator[Callable[[Window, np.ndarray], None]]:  # fmt: skip
-    """Create a GeoTIFF and yield put(window, pixels (bands, h, w)); tiles of 512, DEFLATE, EPSG:3413, 10 m pixels.
-
-    dtype: of NumPy. nodata: value that the file declares, None = none. origin: x, y of the upper left corner in metres.
-    overviews: add averages of 2, 4, ... pixels until the scene fits 512. The file appears under its name once it is complete.
-    """
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    kind = gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(dtype).type)
-    options = ["TILED=YES", "BLOCKXSIZE=512", "BLOCKYSIZE=512", "COMPRESS=DEFLATE", "PREDICTOR=2", "ZLEVEL=1"]
-    options += ["INTERLEAVE=PIXEL", "BIGTIFF=IF_SAFER", "PHOTOMETRIC=RGB" if bands == 3 else "PHOTOMETRIC=MINISBLACK"]
-    dataset = gdal.GetDriverByName("GTiff").Create(str(partial), width, height, bands, kind, options)
-    system = osr.SpatialReference()
-    system.ImportFromEPSG(EPSG)
-    dataset.SetSpatialRef(system)
-    dataset.SetGeoTransform((origin[0], PIXEL, 0.0, origin[1], 0.0, -PIXEL))
-    if nodata is not None:
-        dataset.GetRasterBand(1).SetNoDataValue(nodata)
-    yield lambda window, pixels: dataset.WriteArray(pixels, window.col, window.row)
-    dataset.FlushCache()
-    factors = [2**k for k in range(1, 16) if max(height, width) > 256 * 2**k]
-    if overviews and factors:
-        dataset.BuildOverviews("AVERAGE", factors)
-    dataset = None
-    partial.replace(path)

@@ -13,7 +13,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import h5py
 import msgspec
 import numpy as np
 import torch
@@ -125,7 +124,7 @@ def _open_files(comm: Comm, pulse: Pulse, settled: Settled, options: Options) ->
 def _attributes(settled: Settled, options: Options) -> dict[str, str]:
     """What a file says of how it was made."""
     spec = settled.model.spec
-    versions = {"hpcseg": hpcseg.__version__, "torch": torch.__version__, "numpy": np.__version__, "hdf5": h5py.version.hdf5_version}
+    versions = {"hpcseg": hpcseg.__version__, "torch": torch.__version__, "numpy": np.__version__, "hdf5": store.HDF5_VERSION}
     return {
         "hpcseg_version": hpcseg.__version__,
         "model": settled.model.name,

@@ -6,6 +6,7 @@ from hpcseg.raster.aoi import read_aoi
 from hpcseg.raster.cells import CellCache, SceneReader, Values, set_block_cache
 from hpcseg.raster.listing import Entry, list_scenes, open_name
 from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_cost, read_array
+from hpcseg.raster.write import create_geotiff, epsg_wkt
 
 for _module in (gdal, ogr, osr):
     _module.UseExceptions()
@@ -24,7 +25,9 @@ __all__ = [
     "Scene",
     "SceneReader",
     "Values",
+    "create_geotiff",
     "describe",
+    "epsg_wkt",
     "estimate_cost",
     "list_scenes",
     "open_name",

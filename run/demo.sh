@@ -12,19 +12,24 @@ out=out/demo
 
 # --- a scene with its truth
 scene="$out/scenes/ice_000.tif"
-[ -f "$scene" ] || hpcseg synth ice "$out/scenes" --size 4000x4000 --seed 1 --swath
+truth="$out/scenes/truth/ice_000.tif"  # is finished last
+[ -f "$truth" ] || hpcseg synth ice "$out/scenes" --size 4000x4000 --seed 1 --swath
 
 # --- its map, by the model that comes with hpcseg, on two ranks
-mpirun -n 2 --oversubscribe --bind-to none hpcseg predict "$scene" --model sea-ice --out "$out/maps" </dev/null
+map() { mpirun -n 2 --oversubscribe --bind-to none hpcseg predict "$scene" --model sea-ice --out "$out/maps" "$@" </dev/null; }
+code=0
+map || code=$?
+if [ "$code" = 2 ]; then
+    echo "demo: what an earlier version left is made anew"
+    map --overwrite
+elif [ "$code" != 0 ]; then
+    exit "$code"
+fi
 hpcseg verify "$out/maps"
 
 # --- what others can open: a map for GIS, polygons, and a picture of the scene beside its map
-mkdir -p "$out/products"
-for product in ice_000.tif ice_000.gpkg ice_000.png; do
-    case "$product" in *.tif) kind=cog ;; *.gpkg) kind=gpkg ;; *.png) kind=png ;; esac
-    hpcseg export "$out/maps/ice_000.h5" --to "$kind" --out "$out/products/$product" --scene "$scene"
-done
+for kind in cog gpkg png; do hpcseg export "$out/maps" --to "$kind" --out "$out/products" --scene "$scene"; done
 
 echo
-printf '%-10s %s\n' scene "$PWD/$scene" truth "$PWD/$out/scenes/truth/ice_000.tif" map "$PWD/$out/maps/ice_000.h5" \
+printf '%-10s %s\n' scene "$PWD/$scene" truth "$PWD/$truth" map "$PWD/$out/maps/ice_000.h5" \
     GeoTIFF "$PWD/$out/products/ice_000.tif" polygons "$PWD/$out/products/ice_000.gpkg" picture "$PWD/$out/products/ice_000.png"

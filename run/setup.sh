@@ -64,9 +64,10 @@ fi
 [ -d "$HDF5_DIR" ] || die "HDF5_DIR=$HDF5_DIR is not a folder; set it to the prefix of a parallel HDF5."
 if have h5pcc; then h5pcc -showconfig | grep -qi 'parallel hdf5: *\(yes\|on\)' || die "h5pcc is of a serial HDF5; load a parallel one."; fi
 gdal="$(gdal-config --version)"
+torch="$("$venv/bin/python" -c 'import importlib.metadata as m; print(m.version("torch"))')"  # with its build: 2.13.0+cpu
 # Horovod's GPU operations need both the compiler and a torch built for CUDA.
 cuda="$(have nvcc && "$venv/bin/python" -c 'import torch; print(torch.version.cuda or "")' || true)"
-key="$(printf '%s\n' "$("$venv/bin/python" -VV)" "$(mpicc -show)" "$HDF5_DIR" "$gdal" "$cuda" "$TORCH $H5PY $HOROVOD" | sha256sum | cut -c1-12)"
+key="$(printf '%s\n' "$("$venv/bin/python" -VV)" "$(mpicc -show)" "$HDF5_DIR" "$gdal" "$cuda" "$torch $H5PY $HOROVOD" | sha256sum | cut -c1-12)"
 wheels="${HPCSEG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hpcseg}/wheels-$key"
 mkdir -p "$wheels"
 scratch="$(mktemp -d "$wheels/build.XXXXXX")"

@@ -7,7 +7,7 @@
 #
 #   SUITE    the release to try                               default: the running system's
 #   MIRROR   where to take it from                            default: the first of apt's sources
-#   KEEP=1   leave FOLDER mounted, to look around in it       then: umount FOLDER/{opt/wheels,dev/shm,dev,proc}; rm -rf --one-file-system FOLDER
+#   KEEP=1   leave FOLDER mounted, to look around in it       then: umount FOLDER/{opt/wheels,dev/{shm,pts},dev,sys,proc}; rm -rf --one-file-system FOLDER
 set -euo pipefail
 source_root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 bare="$(realpath -m "${1:-/tmp/bare}")"
@@ -20,7 +20,7 @@ mirror="${MIRROR:-$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,so
 
 remove() {
     if [ -n "${KEEP:-}" ]; then echo "kept: $bare"; return; fi
-    for each in opt/wheels dev/shm dev proc; do
+    for each in opt/wheels dev/shm dev/pts dev sys proc; do
         if mountpoint -q "$bare/$each"; then umount "$bare/$each"; fi
     done
     # What is still mounted there belongs to the running system.
@@ -42,8 +42,10 @@ cp /etc/ssl/certs/ca-certificates.crt "$bare/etc/ssl/site.crt"
 [ ! -e /etc/pip.conf ] || cp /etc/pip.conf "$bare/etc/"
 [ ! -d ~/.config/pip ] || cp -a ~/.config/pip "$bare/root/.config/"
 mount -t proc proc "$bare/proc"
+mount -t sysfs sysfs "$bare/sys"
 mount --bind /dev "$bare/dev"
 mount --make-private "$bare/dev"
+mount --bind /dev/pts "$bare/dev/pts"
 mount -t tmpfs tmpfs "$bare/dev/shm"
 site=(PIP_CERT=/etc/ssl/site.crt SSL_CERT_FILE=/etc/ssl/site.crt)
 if [ -d "${PIP_FIND_LINKS:-}" ]; then

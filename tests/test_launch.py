@@ -73,6 +73,7 @@ def test_nothing_is_said_without_a_launcher(no_launcher):
     [
         (["--threads", "3"], 3),
         (["scene.tif", "--threads=12", "--out", "x"], 12),
+        ([], 0),
         (["scene.tif"], 0),
         (["--threads"], 0),
         (["--threads", "many"], 0),

@@ -22,7 +22,7 @@ ROWS = {
     4: ("cli",),
     5: ("launch",),
 }
-SIDEWAYS = {("partition", "tiles"), ("footprint", "tiles"), ("footprint", "georeference")}
+SIDEWAYS = {("partition", "tiles"), ("kernels", "tiles"), ("footprint", "tiles"), ("footprint", "georeference")}
 LATE = {"launch": {"hpcseg.mpi", "hpcseg.cli"}}
 OWNERS = {
     "mpi4py": {"mpi"},

@@ -71,10 +71,11 @@ TASKS = [(0, k) for k in range(20)] + [(1, k) for k in range(9)]
 
 @pytest.fixture(autouse=True)
 def _all_threads_end():
-    """After each test no thread of a stream is left."""
+    """After each test no thread that it started is left."""
+    before = set(threading.enumerate())
     yield
     until = time.monotonic() + 3
-    while left := [t.name for t in threading.enumerate() if t.name.startswith(("reader", "engine"))]:
+    while left := [thread.name for thread in threading.enumerate() if thread not in before]:
         assert time.monotonic() < until, f"still running: {left}"
         time.sleep(0.02)
 
@@ -163,7 +164,8 @@ def test_a_stop_lets_the_tiles_in_hand_finish_and_takes_no_more(source_of):
     for item in Stream(source_of(), TASKS, Mapper(2), stop=stop):
         seen.append((item.scene, item.tile))
         stop.set()
-    assert 1 <= len(seen) <= 5
+    # Five buffers, and one task that the reader took while it waited for one.
+    assert 1 <= len(seen) <= 6
     assert len(set(seen)) == len(seen)
 
 

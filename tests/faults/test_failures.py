@@ -43,7 +43,7 @@ def assert_told_once_by_rank(result: subprocess.CompletedProcess[str], rank: int
 
 
 @pytest.mark.parametrize("place", ["reader", "kernel", "writer"])
-def test_a_rank_that_raises_says_where_and_ends_the_whole_job(place, work, tmp_path, assert_whole):
+def test_a_rank_that_raises_says_where_and_ends_the_whole_job(place, work, tmp_path):
     stamp = tmp_path / "stamp"
     job = work.start(3, tmp_path / "maps", HPCSEG_TEST_FAULT=f"{place}:1:3", HPCSEG_TEST_FAULT_FILE=str(stamp))
     result, seconds = end_after_fault(job, stamp)
@@ -51,9 +51,7 @@ def test_a_rank_that_raises_says_where_and_ends_the_whole_job(place, work, tmp_p
     assert seconds < END_SECONDS
     line = assert_told_once_by_rank(result, 1, f"RuntimeError: fault put into {place}")
     assert re.search(r"large\.(tif|h5), " + WINDOW, line)
-    check_files(tmp_path / "maps")
-    run(2, *work.command(tmp_path / "maps"))
-    assert_whole(tmp_path / "maps")
+    assert check_files(tmp_path / "maps") < work.tiles
 
 
 @pytest.mark.parametrize("place", ["opening", "creation"])
@@ -106,22 +104,29 @@ def test_a_killed_rank_ends_the_job_and_the_next_run_resumes(work, tmp_path, ass
 
 @pytest.mark.parametrize("tiles", [0, 30])
 def test_a_silent_rank_that_no_launcher_notices_ends_the_job_after_stall(tiles, work, tmp_path, assert_whole):
-    """Plain srun kills nobody: a stopped rank stands for a lost one, once before the job's first step and once in mid-run."""
+    """Plain srun kills nobody: a stopped rank stands for a lost one, once while it imports its libraries, once in mid-run."""
     job = work.start(3, tmp_path, "--stall", "5")
-    assert job.wait_until(lambda: job.rank_pid(1) is not None and done_tiles(tmp_path) >= tiles)
-    if not tiles:
-        time.sleep(0.5)
+    assert job.wait_until(lambda: has_loaded(job.rank_pid(1), "libtorch_cpu") and done_tiles(tmp_path) >= tiles)
     job.send(1, signal.SIGSTOP)
     begin = time.monotonic()
     result = job.wait(60)
     assert result.returncode == 1
     assert time.monotonic() - begin < 5 + END_SECONDS
-    assert all(re.search(r"rank [02] on .*no rank made progress for 5 s.*run the same command again", line) for line in own_lines(result))
-    assert own_lines(result)
-    if tiles:
-        assert check_files(tmp_path) >= tiles
+    # mpirun wakes the stopped rank to end it: then it may say so too.
+    said = [line for line in own_lines(result) if re.match(r"hpcseg: rank [02] on ", line)]
+    assert said
+    assert all(re.search("no rank made progress for 5 s.*run the same command again", line) for line in said)
+    assert check_files(tmp_path) >= tiles
     run(2, *work.command(tmp_path))
     assert_whole(tmp_path)
+
+
+def has_loaded(pid: int | None, library: str) -> bool:
+    """Whether a process has mapped a library."""
+    try:
+        return pid is not None and library in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
 
 
 def test_ranks_that_wait_for_a_slow_one_are_no_stall(work, tmp_path, assert_whole):
@@ -269,7 +274,9 @@ def test_sigusr1_to_mpirun_stops_all_ranks_after_the_tile_in_hand(work, tmp_path
     resume_after_75(job, work, tmp_path, assert_whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long), pytest.param(signal.SIGUSR1, marks=pytest.mark.long)]
+)
 def test_a_signal_to_one_rank_stops_all(number, work, tmp_path, assert_whole):
     job = work.start(3, tmp_path)
     assert job.wait_until(lambda: done_tiles(tmp_path) >= 30)
@@ -384,32 +391,33 @@ def wrong_configurations(folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "wanted"),
+    ("ranks", "wrong", "wanted"),
     [
-        (("--cores", "64"), ["--cores", "--core"]),
-        (("--core", "wide"), ["--core", "wide", "integer"]),
-        (("--core", "63"), ["--core 63", "stride"]),
-        (("--precision", "fp8"), ["--precision", "fp8", "fp32", "bf16"]),
-        (("--bands", "red"), ["red", "3,2,1"]),
-        (("--stall", "0"), ["--stall"]),
-        (("--probability", "tree"), ["--probability tree", "class 1"]),
-        (("--model", "no-such-model"), ["no-such-model", "sea-ice"]),
-        (("--config", "key"), ["key.toml", "cores", "core"]),
-        (("--config", "type"), ["core", "wide", "integer"]),
-        (("--config", "toml"), ["toml.toml"]),
+        (3, ("--cores", "64"), ["--cores", "--core"]),
+        (3, ("--config", "key"), ["key.toml", "cores", "core"]),
+        (3, ("--config", "type"), ["core", "wide", "integer"]),
+        (3, ("--core", "63"), ["--core 63", "stride"]),
+        (0, ("--config", "toml"), ["toml.toml"]),
+        (0, ("--core", "wide"), ["--core", "wide", "integer"]),
+        (0, ("--precision", "fp8"), ["--precision", "fp8", "fp32", "bf16"]),
+        (0, ("--bands", "red"), ["red", "3,2,1"]),
+        (0, ("--stall", "0"), ["--stall"]),
+        (0, ("--probability", "tree"), ["--probability tree", "class 1"]),
+        (0, ("--model", "no-such-model"), ["no-such-model", "sea-ice"]),
     ],
     ids=lambda each: "-".join(each).strip("-") if isinstance(each, tuple) else "",
 )
-def test_wrong_use_is_one_line_that_names_it_from_one_rank(wrong, wanted, work, tmp_path):
+def test_wrong_use_is_one_line_that_names_it_from_one_rank(ranks, wrong, wanted, work, tmp_path):
     name, text = wrong
     if name == "--config":
         text = wrong_configurations(tmp_path)[text]
     options = [] if name == "--model" else ["--model", work.model]
     base = ("predict", work.scenes[1], "--out", tmp_path / "maps")
-    result = run(3, *base, *options, name, text, code=2, timeout=60)
+    result = run(ranks, *base, *options, name, text, code=2, timeout=60)
     (line,) = own_lines(result)
     assert all(each in line for each in wanted), line
     assert "Traceback" not in result.stderr
+    assert ranks or result.stderr == line + "\n"
     assert not result.stdout
     assert not list((tmp_path / "maps").glob("*.h5"))
 

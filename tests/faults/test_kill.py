@@ -36,7 +36,9 @@ def draw_kills(count: int, tiles: int, seed: int) -> list[Kill]:
         ranks = int(rng.integers(2, 5))
         heirs = int(rng.choice([n for n in (1, 2, 3, 4) if n != ranks]))
         by_clock = k % 6 == 5
-        kills.append(Kill(ranks, int(rng.integers(ranks)), heirs, int(rng.integers(1, tiles - 10)), rng.uniform(0.5, 4) if by_clock else 0))
+        kills.append(
+            Kill(ranks, int(rng.integers(ranks)), heirs, int(rng.integers(1, 3 * tiles // 4)), rng.uniform(0.5, 4) if by_clock else 0)
+        )
     return kills
 
 

@@ -7,7 +7,7 @@ from hpcseg.kernels.histogram import count_levels, update_limits
 
 
 def both(kernel):
-    return pytest.mark.parametrize("kernel", [kernel, kernel.py_func], ids=["jitted", "plain"])
+    return pytest.mark.parametrize("kernel", [kernel, getattr(kernel, "py_func", kernel)], ids=["jitted", "plain"])
 
 
 def window(seed=0, bands=3):

@@ -7,7 +7,7 @@ from hpcseg.kernels.labels import NODATA, close_calls, confidence, label
 
 
 def both(kernel):
-    return pytest.mark.parametrize("kernel", [kernel, kernel.py_func], ids=["jitted", "plain"])
+    return pytest.mark.parametrize("kernel", [kernel, getattr(kernel, "py_func", kernel)], ids=["jitted", "plain"])
 
 
 def logits_of(classes, seed=0, height=9, width=14):

@@ -8,6 +8,7 @@ import torch
 from hpcseg.errors import UsageError
 from hpcseg.models import NETWORKS, build
 from hpcseg.models.cost import operations_per_pixel, trainable_parameters
+from hpcseg.models.unet import widen
 
 CORE = 32
 
@@ -96,3 +97,13 @@ def test_widths_that_do_not_make_a_network_are_refused(options):
 
 def test_operations_are_counted_for_each_pixel():
     assert operations_per_pixel(torch.nn.Conv2d(2, 5, 3, padding=1), 2) == 2 * 9 * 2 * 5
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_widened_network_computes_the_same(initialised, factor):
+    network = initialised(small(2))
+    wide = widen(network, factor).eval()
+    assert trainable_parameters(wide) > (factor**2 - 1) * trainable_parameters(network)
+    x = torch.randn(1, 2, 32, 48, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(wide(x), network(x), rtol=1e-4, atol=1e-4)

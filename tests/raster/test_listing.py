@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from osgeo import gdal, osr
@@ -94,6 +96,47 @@ def test_a_row_without_a_scene_is_refused_by_its_place(tmp_path, row):
     manifest.write_text(f"id,scene\nsouth,a.tif\n{row}\n")
     with pytest.raises(UsageError, match=r"scenes\.csv.*(north|row|line)"):
         list_scenes([str(manifest)])
+
+
+def write_item(path, **assets):
+    content = {
+        "type": "Feature",
+        "id": path.stem,
+        "links": [],
+        "assets": {name: {"href": href, "roles": roles} for name, (href, roles) in assets.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_a_stac_item_gives_its_data_assets_or_those_asked_for(tmp_path):
+    item = tmp_path / "S2A.json"
+    write_item(item, red=("./B04.tif", ["data"]), blue=("B02.tif", ["data"]), view=("tci.jpg", ["overview"]))
+    assert list_scenes([str(item)]) == [Entry("S2A", (str(tmp_path / "B04.tif"), str(tmp_path / "B02.tif")))]
+    assert list_scenes([str(item)], ("view", "red")) == [Entry("S2A", (str(tmp_path / "tci.jpg"), str(tmp_path / "B04.tif")))]
+    with pytest.raises(UsageError, match=r"S2A\.json: no asset nir; choose with --assets among red, blue, view"):
+        list_scenes([str(item)], ("nir",))
+
+
+def test_a_stac_catalogue_gives_the_items_of_all_its_children(tmp_path):
+    write_item(tmp_path / "2019" / "a.json", data=("a.tif", ["data"]))
+    write_item(tmp_path / "b.json", data=("b.tif", ["data"]))
+    for path, links in (
+        ("catalog.json", [("self", "catalog.json"), ("child", "2019/collection.json"), ("item", "./b.json")]),
+        ("2019/collection.json", [("parent", "../catalog.json"), ("item", "a.json")]),
+    ):
+        (tmp_path / path).write_text(json.dumps({"links": [{"rel": rel, "href": href} for rel, href in links]}))
+    assert list_scenes([str(tmp_path / "catalog.json")]) == [
+        Entry("a", (str(tmp_path / "2019" / "a.tif"),)),
+        Entry("b", (str(tmp_path / "b.tif"),)),
+    ]
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[]", '{"links": [{}]}'])
+def test_a_json_file_that_is_no_stac_is_refused_by_name(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UsageError, match=r"x\.json: not a STAC item or catalogue"):
+        list_scenes([str(tmp_path / "x.json")])
 
 
 def test_an_absent_manifest_is_refused(tmp_path):

@@ -10,7 +10,8 @@ from osgeo import gdal
 
 from hpcseg.errors import SceneError
 from hpcseg.georeference import GroundPoint
-from hpcseg.raster import describe, estimate_valid
+from hpcseg.raster import describe, estimate_cost
+from hpcseg.raster.scene import estimate_valid
 from hpcseg.tiles import Grid
 
 
@@ -189,6 +190,7 @@ def test_no_estimate_without_gaps_or_overviews(make_scene, tmp_path):
     plain = describe(str(make_scene(tmp_path / "plain.tif", 512, 512, 1, nodata=0)), "plain")
     assert estimate_valid(whole, grid) is None
     assert estimate_valid(plain, grid) is None
+    assert estimate_cost(plain, grid).tolist() == [1] * 16
 
 
 def test_the_world_is_estimated_in_a_moment(data):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -83,6 +84,10 @@ def read_model(path: Path) -> ModelSpec:
     low, high = norm.percentiles
     if not 0 <= low < high <= 100:
         raise UsageError(f"{path}: normalisation.percentiles {low}, {high}: wanted 0 <= low < high <= 100")
+    if not all(math.isfinite(v) for v in (*norm.mean, *norm.std)):
+        raise UsageError(f"{path}: normalisation.mean and normalisation.std must be finite numbers")
+    if not 0 <= spec.resolution < math.inf or spec.halo < -1:
+        raise UsageError(f"{path}: resolution is {spec.resolution}, halo {spec.halo}: wanted 0 or more metres, and -1 or more pixels")
     if not 0 < spec.threshold < 1:
         raise UsageError(f"{path}: threshold is {spec.threshold}, wanted between 0 and 1")
     return spec

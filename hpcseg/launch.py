@@ -10,10 +10,8 @@ import importlib
 import os
 import signal
 import sys
-import tempfile
-import threading
-from pathlib import Path
-from types import FrameType
+
+from hpcseg.environment import LOCAL_RANK, RANK, bind_device, first_number, on_signal, set_environment
 
 COMMANDS = {  # name: (starts MPI, what it does)
     "doctor": (True, "what is installed and how each rank is bound: MPI, HDF5, GDAL, Horovod, device, threads"),
@@ -27,60 +25,6 @@ COMMANDS = {  # name: (starts MPI, what it does)
     "stats": (True, "mean, deviation and percentiles of scenes"),
     "bench": (True, "each stage alone and together"),
 }
-
-LOCAL_RANK = (
-    "OMPI_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID", "MV2_COMM_WORLD_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_RANK",
-    "FLUX_TASK_LOCAL_ID", "MPI_LOCALRANKID", "PMI_LOCAL_RANK", "SLURM_LOCALID",
-)  # fmt: skip
-RANK = (
-    "OMPI_COMM_WORLD_RANK",
-    "PALS_RANKID",
-    "MV2_COMM_WORLD_RANK",
-    "JSM_NAMESPACE_RANK",
-    "PMI_RANK",
-    "PMIX_RANK",
-    "SLURM_PROCID",
-)
-
-stop_requested = threading.Event()
-
-
-def _first(names: tuple[str, ...]) -> int | None:
-    return next((int(os.environ[n]) for n in names if os.environ.get(n, "").isdigit()), None)
-
-
-def on_signal(number: int, frame: FrameType | None) -> None:
-    """Ask the run to stop after the tile in hand; a second SIGINT ends at once."""
-    if number == signal.SIGINT and stop_requested.is_set():
-        os._exit(130)
-    stop_requested.set()
-
-
-def count_devices() -> list[str]:
-    """The GPUs this process may see, by the names that CUDA_VISIBLE_DEVICES takes, without starting CUDA."""
-    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
-        if name in os.environ:
-            return [each.strip() for each in os.environ[name].split(",") if each.strip() not in ("", "-1")]
-    found = Path("/proc/driver/nvidia/gpus")
-    return [str(k) for k in range(len(list(found.iterdir())))] if found.is_dir() else []
-
-
-def bind_device(local_rank: int) -> None:
-    """Give this process one GPU: its only one, or number `local_rank` modulo their count of those it may see."""
-    devices = count_devices()
-    if len(devices) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[local_rank % len(devices)]
-
-
-def set_environment(threads: int) -> None:
-    """Thread counts and cache folders for all libraries, before their import. Torch maps one tile a thread: see `device`."""
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
-    os.environ["HPCSEG_THREADS"] = str(threads)
-    os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"hpcseg-{os.getuid()}", "numba"))
-    os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
-    # Activations are large and short-lived: huge pages make their first touch several times cheaper.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
 
 def wanted_threads(arguments: list[str]) -> int:
     """--threads as given on the command line, 0 if it is not: needed before the parser can be imported."""
@@ -112,7 +56,7 @@ def main() -> None:
     for each in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
         signal.signal(each, on_signal)
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
-    first = (_first(RANK) or 0) == 0
+    first = (first_number(RANK) or 0) == 0
     if name not in COMMANDS:
         asked = name in ("--help", "-h", "help")
         if first:
@@ -121,7 +65,7 @@ def main() -> None:
                 file=sys.stdout if asked else sys.stderr,
             )
         sys.exit(0 if asked else 2)
-    local_rank = _first(LOCAL_RANK)
+    local_rank = first_number(LOCAL_RANK)
     bind_device(local_rank or 0)
     comm, threads = None, wanted_threads(arguments)
     if COMMANDS[name][0] and not {"--help", "-h"} & set(arguments):

@@ -119,9 +119,9 @@ def _histogram(scene: Scene, limits: Limits | None) -> Histogram:
     if limits is None:
         info = np.iinfo(scene.dtype)
         return Histogram(np.full(bands, float(info.min)), np.ones(bands), np.zeros((bands, info.max - info.min + 1), np.int64))
-    empty = not np.isfinite(limits.low).all()
-    low = np.zeros(bands) if empty else limits.low
-    step = np.ones(bands) if empty else np.maximum((limits.high - limits.low) / (_LEVELS - 1), np.finfo(float).tiny)
+    empty = ~np.isfinite(limits.low)
+    low = np.where(empty, 0.0, limits.low)
+    step = np.where(empty, 1.0, np.maximum((np.where(empty, 0.0, limits.high) - low) / (_LEVELS - 1), np.finfo(float).tiny))
     return Histogram(low, step, np.zeros((bands, _LEVELS), np.int64))
 
 
@@ -136,7 +136,7 @@ def _reduce(
     ]
     plan = make_plan(works, comm.size)
     span = plan.of_rank(comm.rank)
-    values = [Values((1.0,) * len(scene.bands), (0.0,) * len(scene.bands), rule) for scene in scenes]
+    values = [Values((1.0,) * len(scene.bands), (0.0,) * len(scene.bands), rule, missing=np.nan) for scene in scenes]
     source = Source(scenes, grids, values, CellCache(cache))
     parts: dict[int, Reducer] = {}
     failures = []

@@ -244,7 +244,7 @@ def read(path: Path) -> Stored:
             place = Georeference.from_json(file.attrs["georeference"])
             status, crc = file["tiles/status"][()], file["tiles/crc32"][()]
             return Stored(path, layout, identity, dict(file.attrs), place, status, crc)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is not a prediction file of hpcseg ({error})") from error
 
 

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -22,6 +23,7 @@ from hpcseg.tiles import Grid
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.2
+_JOIN_SECONDS = 5.0
 
 
 class TileError(HpcsegError):
@@ -136,13 +138,18 @@ class Stream:
             self._free.put(self._engine.make_buffer())
         for thread in self._threads:
             thread.start()
-        while (item := self._take(self._results)) is not None:
-            start = time.perf_counter()
-            yield item
-            self.seconds.write += time.perf_counter() - start
-            self._free.put(item.buffer)
-        for thread in self._threads:
-            thread.join()
+        try:
+            while (item := self._take(self._results)) is not None:
+                start = time.perf_counter()
+                yield item
+                self.seconds.write += time.perf_counter() - start
+                self._free.put(item.buffer)
+        except BaseException:
+            self._broken.set()
+            raise
+        finally:
+            for thread in self._threads:
+                thread.join(timeout=_JOIN_SECONDS)
         self.seconds.wall += time.perf_counter() - begin
 
     def _guard(self, body: Callable[[], None]) -> None:
@@ -157,11 +164,10 @@ class Stream:
     def _take(self, source: queue.SimpleQueue[T]) -> T:
         """The next element; None marks the end of a queue. Raises what broke another thread."""
         while True:
-            try:
+            with suppress(queue.Empty):
                 return source.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                if self._broken.is_set():
-                    raise self._error or RuntimeError("the stream was stopped") from None
+            if self._broken.is_set():
+                raise self._error or RuntimeError("the stream was stopped")
 
     def _next_task(self) -> tuple[int, int] | None:
         with self._lock:

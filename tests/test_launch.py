@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcseg import launch
+from hpcseg import environment, launch
 
 VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 HPCSEG = Path(sys.executable).with_name("hpcseg")
@@ -19,7 +19,7 @@ HPCSEG = Path(sys.executable).with_name("hpcseg")
 @pytest.fixture
 def no_launcher(monkeypatch):
     """An environment that no launcher has touched; changes made in a test are taken back."""
-    for name in {*launch.LOCAL_RANK, *launch.RANK, *VISIBLE}:
+    for name in {*environment.LOCAL_RANK, *environment.RANK, *VISIBLE}:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     return monkeypatch
@@ -28,44 +28,44 @@ def no_launcher(monkeypatch):
 @pytest.mark.parametrize("local_rank", range(5))
 def test_ranks_of_a_node_take_its_devices_in_turn(no_launcher, local_rank):
     os.environ["CUDA_VISIBLE_DEVICES"] = "4,5,6,7"
-    launch.bind_device(local_rank)
+    environment.bind_device(local_rank)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4567"[local_rank % 4]
 
 
 @pytest.mark.parametrize("given", ["0", "3", "GPU-8932f937", "MIG-1b2e7ea8"])
 def test_the_one_device_a_launcher_shows_is_kept(no_launcher, given):
     os.environ["CUDA_VISIBLE_DEVICES"] = given
-    launch.bind_device(3)
+    environment.bind_device(3)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == given
 
 
 def test_devices_named_by_uuid_are_taken_by_name(no_launcher):
     os.environ["CUDA_VISIBLE_DEVICES"] = "MIG-aaa, MIG-bbb"
-    launch.bind_device(1)
+    environment.bind_device(1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-bbb"
 
 
 @pytest.mark.parametrize("given", ["", "-1"])
 def test_hidden_devices_stay_hidden(no_launcher, given):
     os.environ["CUDA_VISIBLE_DEVICES"] = given
-    launch.bind_device(0)
-    assert launch.count_devices() == []
+    environment.bind_device(0)
+    assert environment.count_devices() == []
     assert os.environ["CUDA_VISIBLE_DEVICES"] == given
 
 
-@pytest.mark.parametrize("name", launch.LOCAL_RANK)
+@pytest.mark.parametrize("name", environment.LOCAL_RANK)
 def test_every_launcher_is_asked_for_the_local_rank(no_launcher, name):
     os.environ[name] = "3"
-    assert launch._first(launch.LOCAL_RANK) == 3
+    assert environment.first_number(environment.LOCAL_RANK) == 3
 
 
 def test_what_started_the_process_last_names_its_rank(no_launcher):
     os.environ.update(SLURM_LOCALID="0", OMPI_COMM_WORLD_LOCAL_RANK="2")
-    assert launch._first(launch.LOCAL_RANK) == 2
+    assert environment.first_number(environment.LOCAL_RANK) == 2
 
 
 def test_nothing_is_said_without_a_launcher(no_launcher):
-    assert launch._first(launch.LOCAL_RANK) is None
+    assert environment.first_number(environment.LOCAL_RANK) is None
 
 
 @pytest.mark.parametrize(
@@ -84,27 +84,27 @@ def test_threads_are_read_before_the_parser(words, threads):
 
 
 def test_libraries_get_one_thread_and_tiles_the_rest(no_launcher):
-    launch.set_environment(6)
+    environment.set_environment(6)
     assert os.environ["HPCSEG_THREADS"] == "6"
     assert {os.environ[n] for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")} == {"1"}
 
 
 def test_a_user_decides_where_kernels_are_cached(no_launcher):
     os.environ["NUMBA_CACHE_DIR"] = "/local/scratch"
-    launch.set_environment(1)
+    environment.set_environment(1)
     assert os.environ["NUMBA_CACHE_DIR"] == "/local/scratch"
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
 def test_a_signal_asks_for_a_stop(number):
-    launch.on_signal(number, None)
-    assert launch.stop_requested.is_set()
-    launch.stop_requested.clear()
+    environment.on_signal(number, None)
+    assert environment.stop_requested.is_set()
+    environment.stop_requested.clear()
 
 
-def run(*words, **environment):
-    env = {key: value for key, value in os.environ.items() if key not in (*launch.RANK, *launch.LOCAL_RANK)}
-    return subprocess.run([HPCSEG, *words], env=env | environment, capture_output=True, text=True, timeout=120)
+def run(*words, **variables):
+    env = {key: value for key, value in os.environ.items() if key not in (*environment.RANK, *environment.LOCAL_RANK)}
+    return subprocess.run([HPCSEG, *words], env=env | variables, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])

@@ -14,11 +14,13 @@ import hpcseg
 PACKAGE = Path(hpcseg.__file__).parent
 
 ROWS = {
-    0: ("errors",),
+    0: ("errors", "environment"),
     1: ("config", "tiles", "georeference", "footprint", "partition", "kernels"),
     2: ("mpi", "raster", "area", "store", "device", "models", "progress"),
     2.5: ("stream", "share"),
-    3: ("inference", "statistics", "products", "synthetic", "planning"),
+    3: ("statistics", "products", "synthetic"),
+    3.3: ("inference",),
+    3.6: ("planning",),
     4: ("cli",),
     5: ("launch",),
 }
@@ -27,7 +29,7 @@ LATE = {"launch": {"hpcseg.mpi", "hpcseg.cli"}}
 OWNERS = {
     "mpi4py": {"mpi"},
     "h5py": {"store"},
-    "osgeo": {"raster", "area", "products", "synthetic"},
+    "osgeo": {"raster", "area", "products"},
     "numba": {"kernels"},
     "torch": {"models", "device", "inference"},
     "matplotlib": {"products"},

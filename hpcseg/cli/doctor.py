@@ -21,7 +21,7 @@ import click
 
 import hpcseg
 from hpcseg import mpi
-from hpcseg.launch import LOCAL_RANK, count_devices
+from hpcseg.environment import LOCAL_RANK, count_devices
 
 _HOROVOD = "import horovod.torch as h; print(h.mpi_built(), h.nccl_built() > 0)"
 _SETUP = "run: bash run/setup.sh"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from torch import nn
 
 from hpcseg.cli import config_option
 from hpcseg.errors import UsageError
@@ -36,14 +35,13 @@ def command(comm: Any, words: tuple[str, ...], bands: int, classes: int) -> int:
 
 def _line(name: str, bands: int, classes: int) -> str:
     if name in NETWORKS:
-        own = build(name, bands, classes)
-        network: nn.Module = own
-        halo, what = own.aligned_halo, NETWORKS[name].summary
+        network = build(name, bands, classes)
+        cost, parameters = operations_per_pixel(network, bands), trainable_parameters(network)
+        halo, what = network.aligned_halo, NETWORKS[name].summary
         kind = f"network  bands={bands} classes={classes}"
     else:
         model = load_model(name)
-        network, halo, what = model.network, model.halo, model.spec.description
-        bands = model.spec.bands
+        halo, what, bands = model.halo, model.spec.description, model.spec.bands
+        cost, parameters = operations_per_pixel(model.network, bands), trainable_parameters(model.network)
         kind = f"model ({model.spec.network})  bands={bands} classes={', '.join(c.name for c in model.spec.classes)}"
-    cost = operations_per_pixel(network, bands)
-    return f"{name}: {kind}  parameters={trainable_parameters(network)}  halo={halo} px  cost={cost / 1e3:.1f} kFLOP/px  {what}".rstrip()
+    return f"{name}: {kind}  parameters={parameters}  halo={halo} px  cost={cost / 1e3:.1f} kFLOP/px  {what}".rstrip()

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from hpcseg.cli import config_option, scene_options, stall_option, threads_option
+from hpcseg.environment import stop_requested
 from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import open_scenes
-from hpcseg.launch import stop_requested
 from hpcseg.mpi import Pulse
 from hpcseg.statistics import statistics
 

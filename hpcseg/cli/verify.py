@@ -10,7 +10,7 @@ import numpy as np
 
 from hpcseg import store
 from hpcseg.cli import config_option, prediction_files, stall_option
-from hpcseg.launch import stop_requested
+from hpcseg.environment import stop_requested
 from hpcseg.mpi import Pulse, on_root, share_out
 
 _BATCH = 32

@@ -10,7 +10,7 @@ from numba import njit
 def count_levels(values, valid, low, step, counts):
     """Add a window to the histogram of each band: level = round((value - low) / step), clipped to the bins.
 
-    values: float32 (h, w, b). valid: u8 (h, w). low, step: float64 (b,). counts: int64 (b, bins), added to.
+    values: float32 (h, w, b), NaN = this band has no data. valid: u8 (h, w). low, step: float64 (b,). counts: int64 (b, bins), added to.
     """
     height, width, bands = values.shape
     last = counts.shape[1] - 1
@@ -18,6 +18,8 @@ def count_levels(values, valid, low, step, counts):
         for j in range(width):
             if valid[i, j]:
                 for b in range(bands):
+                    if values[i, j, b] != values[i, j, b]:
+                        continue
                     level = int(np.floor((values[i, j, b] - low[b]) / step[b] + 0.5))
                     counts[b, min(max(level, 0), last)] += 1
 
@@ -32,6 +34,7 @@ def update_limits(values, valid, low, high):
             if valid[i, j]:
                 total += 1
                 for b in range(bands):
-                    low[b] = min(low[b], values[i, j, b])
-                    high[b] = max(high[b], values[i, j, b])
+                    if values[i, j, b] == values[i, j, b]:
+                        low[b] = min(low[b], values[i, j, b])
+                        high[b] = max(high[b], values[i, j, b])
     return total

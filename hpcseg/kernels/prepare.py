@@ -9,7 +9,10 @@ from numba.extending import overload
 
 def _store(row, out):
     """Write a float32 row into `out`: as it is, or rounded to bfloat16 where `out` holds uint16 bits."""
-    raise NotImplementedError
+    if out.dtype == np.uint16:
+        word = row.view(np.uint32)
+        row = (word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    out[:] = row
 
 
 @overload(_store)
@@ -33,13 +36,14 @@ def _store_typed(row, out):
 
 
 @njit(nogil=True, cache=True)
-def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, offset, out, valid):
-    """Normalise a part of a cell into its place in a window: value * scale + offset, 0 where there is no data.
+def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, offset, missing, out, valid):
+    """Normalise a part of a cell into its place in a window: value * scale + offset, `missing` where there is no data.
 
     cell: (h, w * b), any real type, pixel-interleaved. mask: u8 (h, w), 0 = no data, or (0, 0) for none. source, target: Windows
     of one size, in the cell and in the output. nodata, has_nodata: (b,) value of each band and whether it has one; NaN and
     infinity are never data. strict: a pixel is no data if any of its bands is (else only if all are). scale, offset: float32,
-    the bands' values repeated along a row. out: float32 (H, W * b), or uint16 to get bfloat16 bits. valid: u8 (H, W), set to 1 or 0.
+    the bands' values repeated along a row. missing: float32, 0 for a network, NaN for statistics. out: float32 (H, W * b), or
+    uint16 to get bfloat16 bits. valid: u8 (H, W), set to 1 or 0.
     Returns the number of valid pixels.
     """
     bands, length = nodata.size, source.width * nodata.size
@@ -56,7 +60,7 @@ def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, off
         marks = valid[target.row + i, target.col : target.col + target.width]
         if checked or not finite:
             keep = mask[source.row + i, source.col : source.col + source.width] if mask.size else marks[:0]
-            total += _blank_invalid(pixels, keep, nodata, has_nodata, strict, row, marks)
+            total += _blank_invalid(pixels, keep, nodata, has_nodata, strict, missing, row, marks)
         else:
             marks[:] = 1
             total += source.width
@@ -65,20 +69,20 @@ def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, off
 
 
 @njit(nogil=True, cache=True)
-def _blank_invalid(pixels, keep, nodata, has_nodata, strict, row, marks):
-    """Set what is no data in one row to 0 and mark its pixels; returns the number of valid ones."""
+def _blank_invalid(pixels, keep, nodata, has_nodata, strict, missing, row, marks):
+    """Set what is no data in one row to `missing` and mark its pixels; returns the number of valid ones."""
     bands = nodata.size
     total = 0
     for j in range(marks.size):
-        missing = 0
+        absent = 0
         for b in range(bands):
             k = j * bands + b
             if (has_nodata[b] and pixels[k] == nodata[b]) or row[k] - row[k] != 0:
-                missing += 1
-                row[k] = 0
-        ok = (missing == 0 if strict else missing < bands) and (keep.size == 0 or keep[j] != 0)
+                absent += 1
+                row[k] = missing
+        ok = (absent == 0 if strict else absent < bands) and (keep.size == 0 or keep[j] != 0)
         if not ok:
-            row[j * bands : (j + 1) * bands] = 0
+            row[j * bands : (j + 1) * bands] = missing
         marks[j] = ok
         total += ok
     return total

@@ -17,7 +17,7 @@ def compile_kernels(dtypes: Iterable[str], bfloat16: bool) -> None:
     valid, window, one = np.ones((1, 1), np.uint8), Window(0, 0, 1, 1), np.ones(1, np.float32)
     for dtype in dtypes:
         cell = np.zeros((1, 1), dtype)
-        normalise(cell, np.empty((0, 0), np.uint8), window, window, cell[0], np.zeros(1, bool), False, one, one, out, valid)
+        normalise(cell, np.empty((0, 0), np.uint8), window, window, cell[0], np.zeros(1, bool), False, one, one, np.float32(0), out, valid)
     reflect(out, 1, 0, 1, 0, 1, 0)
     scores, inner = np.zeros((2, 2, 2), np.float32), np.ones((3, 3), np.uint8)[:2, :2]
     # Whole tiles fill their planes, those at a scene's edge a part: two memory layouts, two compilations.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,10 +104,10 @@ def _load_foreign(path: Path, spec: ModelSpec, insist: bool, found: Probe | None
         )
     # A network whose poolings left no trace in the probe still needs windows that they divide.
     stride = max(found.stride, 32)
-    halo = spec.halo if spec.halo >= 0 else found.halo
+    halo = -(-(spec.halo if spec.halo >= 0 else found.halo) // stride) * stride
     if window and window <= 2 * halo:
         raise UsageError(f"{path}: takes {window}x{window} only, and needs a halo of {halo}: no core is left; export it larger")
-    return Model(path.stem, spec, network, -(-halo // stride) * stride, stride, _digest(spec, path), window, batch, found)
+    return Model(path.stem, spec, network, halo, stride, _digest(spec, path), window, batch, found)
 
 
 def _check_outputs(path: Path, logits: int, classes: int) -> None:
@@ -121,7 +122,7 @@ def read_foreign(path: Path, bands: int) -> tuple[nn.Module, int, int]:
             return torch.jit.load(str(path), map_location="cpu").eval(), 0, 0
         program = torch.export.load(path)
         shape = _input_shape(program)
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     if len(shape) != 4 or shape[1] != bands:
         raise UsageError(f"{path}: takes input {tuple(shape)}, wanted (batch, {bands}, height, width)")

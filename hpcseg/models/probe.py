@@ -55,7 +55,7 @@ def probe(network: Callable[[Tensor], Tensor], bands: int, window: int = 0, batc
     logits = run(base)
     scale = float(logits.std()) or 1.0
     halo = _reach(run, base, logits, generator)
-    stride, difference = _shift(run, field, logits, scale, min(halo, size // 2 - 32))
+    stride, difference = _shift(run, field, logits, scale, min(halo, size // 2 - 8))
     step = stride or 1
     return Probe(stride, -(-halo // step) * step, difference, logits.shape[0])
 

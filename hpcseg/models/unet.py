@@ -32,10 +32,10 @@ class UNet(SegmentationNetwork):
         self.encoder = nn.ModuleList(block(i, o) for i, o in zip([bands, *down], down, strict=False))
         skips = reversed(down[:-1])
         self.decoder = nn.ModuleList(block(below + skip, o) for below, skip, o in zip([down[-1], *up], skips, up, strict=False))
-        self.head = nn.Conv2d(up[-1], logits, 1)
+        self.head = nn.Conv2d([*down, *up][-1], logits, 1)
         self.stride = 2 ** len(up)
-        # Two convolutions a level and bilinear upsampling: 7 * 2**L - 5.
-        self.halo = 7 * self.stride - 5
+        # Two 3x3 convolutions a level and bilinear upsampling reach 7 * 2**L - 2 pixels from an aligned core, for L > 1.
+        self.halo = {1: 2, 2: 10}.get(self.stride, 7 * self.stride - 2)
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []

@@ -81,11 +81,15 @@ class CellCache:
 
 
 class Values(NamedTuple):
-    """How a scene's values become input: value * scale + offset per band, and the rule for pixels with some bands missing."""
+    """How a scene's values become input: value * scale + offset per band, and the rule for pixels with some bands missing.
+
+    missing: what bands without data become: 0 for a network, NaN for statistics.
+    """
 
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     rule: NodataRule = "all"
+    missing: float = 0.0
 
 
 class SceneReader:
@@ -93,7 +97,7 @@ class SceneReader:
 
     def __init__(self, scene: Scene, values: Values, cache: CellCache) -> None:
         self.scene, self._cache, self._local = scene, cache, threading.local()
-        self._strict = values.rule == "any"
+        self._strict, self._missing = values.rule == "any", np.float32(values.missing)
         block_height, block_width = scene.block
         self._cell_height = block_height if 128 <= block_height <= 1024 else _CELL
         self._cell_width = block_width if 128 <= block_width <= 1024 else _CELL
@@ -121,7 +125,7 @@ class SceneReader:
             part = origin.intersect(inside)
             total += normalise(
                 cell.pixels, cell.mask, part.relative_to(origin), part.relative_to(window),
-                self._nodata, self._has_nodata, self._strict, self._scale, self._offset, out, valid,
+                self._nodata, self._has_nodata, self._strict, self._scale, self._offset, self._missing, out, valid,
             )  # fmt: skip
         if inside != window:
             frame = inside.relative_to(window)
@@ -169,7 +173,7 @@ def _typed_nodata(nodata: tuple[float | None, ...], dtype: np.dtype) -> tuple[np
     for b, value in enumerate(nodata):
         if value is None or np.isnan(value):
             continue
-        if dtype.kind == "f" or (value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max):
+        if dtype.kind == "f" or (np.isfinite(value) and value == int(value) and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max):
             values[b], present[b] = value, True
     return values, present
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
 
 from osgeo import gdal
 
@@ -95,10 +96,16 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 
 def _entries(path: Path, rows: list[dict[str, str]]) -> list[Entry]:
-    """Scenes of a manifest's rows."""
+    """Scenes of a manifest's rows. Raises UsageError: no such column, a row without a scene."""
     if rows and "scene" not in rows[0]:
         raise UsageError(f"{path}: no column scene among {', '.join(rows[0])}")
-    return [_entry("+".join(_beside(path, part) for part in row["scene"].split("+")), (row.get("id") or "").strip()) for row in rows]
+    found = []
+    for number, row in enumerate(rows, start=1):
+        scene = (row.get("scene") or "").strip()
+        if not scene:
+            raise UsageError(f"{path}, row {number}: its column scene is empty")
+        found.append(_entry("+".join(_beside(path, part) for part in scene.split("+")), (row.get("id") or "").strip()))
+    return found
 
 
 def _beside(manifest: Path, part: str) -> str:
@@ -133,42 +140,77 @@ def _stac_item(path: Path, item: dict[str, Any], assets: Sequence[str]) -> Entry
 def open_name(entry: Entry, crs: str = "", resolution: float = 0.0, align: bool = False) -> str:
     """What GDAL opens for an entry: its path, or the XML of a VRT that stacks its parts and warps them where asked.
 
-    Raises SceneError if the parts lie on different grids and `align` is not set.
+    Raises SceneError if the parts lie on different grids and `align` is not set, or if a part of a stack has a mask.
     """
     try:
-        sources = [gdal.Open(part) for part in entry.parts]
-        if len(sources) > 1:
-            return _warp(_stack(entry, sources, align), crs, resolution)
-        return _warp(sources[0], crs, resolution) if crs or resolution else entry.parts[0]
+        names = list(entry.parts)
+        if len(names) > 1:
+            names = [_stack(names, align)]
+        return _warp(names[0], crs, resolution) if crs or resolution else names[0]
     except RuntimeError as error:
-        raise SceneError(f"cannot be opened: {error}") from error
+        raise SceneError(f"cannot be opened: {str(error)[:300]}") from error
 
 
-def _stack(entry: Entry, sources: list[gdal.Dataset], align: bool) -> gdal.Dataset:
-    first = sources[0]
-    for part, other in zip(entry.parts[1:], sources[1:], strict=True):
-        if _grid(other) != _grid(first) and not align:
-            raise SceneError(f"{part} does not lie on the grid of {entry.parts[0]}; --align warps it there")
-    if align:
-        sources = [first] + [_onto(first, other) for other in sources[1:]]
-    return gdal.BuildVRT("", sources, separate=True)
+def _stack(names: list[str], align: bool) -> str:
+    """XML of a VRT with all bands of all parts, in order; georeference of the first."""
+    first, sources = gdal.Open(names[0]), [gdal.Open(name) for name in names]
+    for k, source in enumerate(sources[1:], start=1):
+        if _grid(source) != _grid(first):
+            if not align:
+                raise SceneError(f"{names[k]} does not lie on the grid of {names[0]}; --align warps it there")
+            names[k] = _onto(first, source)
+            sources[k] = gdal.Open(names[k])
+    stack = gdal.GetDriverByName("VRT").Create("", first.RasterXSize, first.RasterYSize, 0)
+    if first.GetGCPCount():
+        stack.SetGCPs(first.GetGCPs(), first.GetGCPSpatialRef())
+    elif first.GetGeoTransform(can_return_null=True) is not None:
+        stack.SetGeoTransform(first.GetGeoTransform())
+    stack.SetSpatialRef(first.GetSpatialRef())
+    for name, source in zip(names, sources, strict=True):
+        for number in range(1, source.RasterCount + 1):
+            _add_band(stack, name, source.GetRasterBand(number), number)
+    return stack.GetMetadata("xml:VRT")[0]
+
+
+def _add_band(stack: gdal.Dataset, name: str, band: gdal.Band, number: int) -> None:
+    if band.GetMaskFlags() & gdal.GMF_PER_DATASET:
+        what = "has a mask or an alpha band, which a stack cannot keep"
+        raise SceneError(f"{name} {what}: give it a no-data value first (gdalwarp -dstnodata)")
+    stack.AddBand(band.DataType)
+    target = stack.GetRasterBand(stack.RasterCount)
+    source = f'<SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename><SourceBand>{number}</SourceBand>'
+    target.SetMetadataItem("source_0", f"<SimpleSource>{source}</SimpleSource>", "new_vrt_sources")
+    if band.GetNoDataValue() is not None:
+        target.SetNoDataValue(band.GetNoDataValue())
+    for get, put in ((band.GetScale, target.SetScale), (band.GetOffset, target.SetOffset)):
+        if get() is not None:
+            put(get())
 
 
 def _grid(dataset: gdal.Dataset) -> tuple:
     return dataset.RasterYSize, dataset.RasterXSize, dataset.GetGeoTransform(can_return_null=True), dataset.GetProjection()
 
 
-def _onto(first: gdal.Dataset, other: gdal.Dataset) -> gdal.Dataset:
-    x0, dx, _, y0, _, dy = first.GetGeoTransform()
+def _onto(first: gdal.Dataset, other: gdal.Dataset) -> str:
+    """XML of a VRT that warps a raster onto another's grid."""
+    transform = first.GetGeoTransform(can_return_null=True)
+    if transform is None or transform[2] or transform[4]:
+        raise SceneError("--align needs a first part that is georeferenced and not rotated")
+    x0, dx, _, y0, _, dy = transform
     bounds = (x0, y0 + dy * first.RasterYSize, x0 + dx * first.RasterXSize, y0)
-    return gdal.Warp("", other, format="VRT", dstSRS=first.GetProjection(), outputBounds=bounds, width=first.RasterXSize,
-                     height=first.RasterYSize, resampleAlg="bilinear")  # fmt: skip
+    size = {"width": first.RasterXSize, "height": first.RasterYSize}
+    nodata = other.GetRasterBand(1).GetNoDataValue()
+    fill = {} if nodata is not None else {"dstNodata": 0}
+    warped = gdal.Warp("", other, format="VRT", dstSRS=first.GetProjection(), outputBounds=bounds, resampleAlg="bilinear", **size, **fill)
+    return warped.GetMetadata("xml:VRT")[0]
 
 
-def _warp(dataset: gdal.Dataset, crs: str, resolution: float) -> str:
-    if crs or resolution:
-        options: dict[str, Any] = {"dstSRS": crs} if crs else {}
-        if resolution:
-            options |= {"xRes": resolution, "yRes": resolution}
-        dataset = gdal.Warp("", dataset, format="VRT", resampleAlg="bilinear", **options)
-    return dataset.GetMetadata("xml:VRT")[0]
+def _warp(name: str, crs: str, resolution: float) -> str:
+    """XML of a VRT that warps a raster; its empty margin is no data, by an alpha band where the raster has no value for it."""
+    dataset = gdal.Open(name)
+    options: dict[str, Any] = {"dstSRS": crs} if crs else {}
+    if resolution:
+        options |= {"xRes": resolution, "yRes": resolution}
+    if dataset.GetRasterBand(1).GetMaskFlags() == gdal.GMF_ALL_VALID:
+        options["dstAlpha"] = True
+    return gdal.Warp("", dataset, format="VRT", resampleAlg="bilinear", **options).GetMetadata("xml:VRT")[0]

@@ -70,7 +70,7 @@ def describe(path: str, name: str, bands: tuple[int, ...] = (), nodata: float | 
     try:
         dataset = gdal.Open(path)
     except RuntimeError as error:
-        raise SceneError(f"cannot be opened: {error}") from error
+        raise SceneError(f"cannot be opened: {str(error)[:300]}") from error
     if dataset.RasterCount == 0:
         raise SceneError("has no bands (a container of subdatasets? name one of them)")
     every = [dataset.GetRasterBand(k + 1) for k in range(dataset.RasterCount)]
@@ -142,7 +142,7 @@ def _wkt(reference: osr.SpatialReference | None) -> str:
 def _digest(dataset: gdal.Dataset, path: str) -> str:
     """SHA-256 over size, first and last MiB of each file that holds the scene's pixels."""
     digest = hashlib.sha256()
-    files = [path] if gdal.VSIStatL(path) else sorted(dataset.GetFileList() or [])
+    files = sorted(each for each in dataset.GetFileList() or [path] if not each.endswith(".aux.xml"))
     for each in files:
         status = gdal.VSIStatL(each)
         handle = gdal.VSIFOpenL(each, "rb")

@@ -43,7 +43,7 @@ def run(cell, mask, source, target, shape, strict, has_nodata, dtype=np.float32)
     out, valid = np.full((shape[0], shape[1] * bands), 99, dtype), np.full(shape, 9, np.uint8)
     scale, offset = (np.tile(v[:bands], cell.shape[1]) for v in (SCALE, OFFSET))
     nodata = np.full(bands, NODATA, cell.dtype)
-    count = normalise(cell.reshape(cell.shape[0], -1), mask, source, target, nodata, has_nodata, strict, scale, offset, out, valid)
+    count = normalise(cell.reshape(cell.shape[0], -1), mask, source, target, nodata, has_nodata, strict, scale, offset, np.float32(0), out, valid)
     return out.reshape(*shape, bands), valid, count
 
 
@@ -121,7 +121,7 @@ def test_bfloat16_rounds_ties_to_even_and_keeps_signs_and_subnormals():
     out, valid = np.zeros((1, values.size), np.uint16), np.zeros((1, values.size), np.uint8)
     whole, one, zero = Window(0, 0, 1, values.size), np.ones(values.size, np.float32), np.zeros(values.size, np.float32)
     one_band = np.zeros(1, np.float32), np.zeros(1, bool)
-    normalise(values[None], EMPTY_MASK, whole, whole, *one_band, False, one, -zero, out, valid)
+    normalise(values[None], EMPTY_MASK, whole, whole, *one_band, False, one, -zero, np.float32(0), out, valid)
     wanted = torch.from_numpy(values * one + -zero).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
     np.testing.assert_array_equal(out[0], wanted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 
@@ -15,6 +16,9 @@ from hpcseg.partition import Work, make_plan
 from hpcseg.share import merge_at_owners, owner_groups
 from hpcseg.tiles import Grid
 
+if not MPI.Is_initialized():
+    MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    atexit.register(MPI.Finalize)
 COMM = MPI.COMM_WORLD
 STALL = 30.0
 

@@ -41,7 +41,7 @@ def map_scenes(out: Path, scenes, model, ranks: int, *options: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, scenes, model):
+def serial(tmp_path_factory, scenes, model):
     """The maps of one rank with one thread."""
     return map_scenes(tmp_path_factory.mktemp("alone") / "maps", scenes, model, 1, "--threads", "1")
 
@@ -60,8 +60,8 @@ def assert_same_maps(first: Path, second: Path) -> None:
         assert np.array_equal(one.crc, two.crc)
 
 
-def test_the_maps_compared_here_are_not_trivial(alone):
-    for path in alone.glob("*.h5"):
+def test_the_maps_compared_here_are_not_trivial(serial):
+    for path in serial.glob("*.h5"):
         stored = store.read(path)
         labels = store.read_window(stored, stored.layout.grid.extent)
         shares = np.bincount(labels.ravel(), minlength=256) / labels.size
@@ -69,8 +69,8 @@ def test_the_maps_compared_here_are_not_trivial(alone):
         assert len(np.unique(store.read_window(stored, stored.layout.grid.extent, "confidence"))) > 20
 
 
-def test_every_pixel_of_the_odd_scene_is_mapped_unless_it_has_no_data(alone):
-    stored = store.read(alone / "odd.h5")
+def test_every_pixel_of_the_odd_scene_is_mapped_unless_it_has_no_data(serial):
+    stored = store.read(serial / "odd.h5")
     labels = store.read_window(stored, stored.layout.grid.extent)
     assert labels.shape == (1777, 1031)
     assert (labels[700:1100] == 255).all()
@@ -79,16 +79,16 @@ def test_every_pixel_of_the_odd_scene_is_mapped_unless_it_has_no_data(alone):
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4, 7])
-def test_maps_are_bitwise_equal_for_one_rank_and(ranks, alone, scenes, model, tmp_path):
-    assert_same_maps(alone, map_scenes(tmp_path / "maps", scenes, model, ranks, "--threads", "1"))
+def test_maps_are_bitwise_equal_for_one_rank_and(ranks, serial, scenes, model, tmp_path):
+    assert_same_maps(serial, map_scenes(tmp_path / "maps", scenes, model, ranks, "--threads", "1"))
 
 
-def test_maps_are_bitwise_equal_for_one_thread_and_two(alone, scenes, model, tmp_path):
-    assert_same_maps(alone, map_scenes(tmp_path / "maps", scenes, model, 1, "--threads", "2", "--readers", "2"))
+def test_maps_are_bitwise_equal_for_one_thread_and_two(serial, scenes, model, tmp_path):
+    assert_same_maps(serial, map_scenes(tmp_path / "maps", scenes, model, 1, "--threads", "2", "--readers", "2"))
 
 
-def test_maps_are_bitwise_equal_without_a_launcher(alone, scenes, model, tmp_path):
-    assert_same_maps(alone, map_scenes(tmp_path / "maps", scenes, model, 0))
+def test_maps_are_bitwise_equal_without_a_launcher(serial, scenes, model, tmp_path):
+    assert_same_maps(serial, map_scenes(tmp_path / "maps", scenes, model, 0))
 
 
 def test_ranks_make_a_difference_to_who_maps_what(scenes, model, tmp_path):

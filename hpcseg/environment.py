@@ -1,0 +1,67 @@
+"""This process among others: what the launcher says of it, its GPU, its thread counts, and the wish to stop.
+
+The standard library alone: all of it is settled before any heavy import.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+
+LOCAL_RANK = (
+    "OMPI_COMM_WORLD_LOCAL_RANK", "PALS_LOCAL_RANKID", "MV2_COMM_WORLD_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_RANK",
+    "FLUX_TASK_LOCAL_ID", "MPI_LOCALRANKID", "PMI_LOCAL_RANK", "SLURM_LOCALID",
+)  # fmt: skip
+RANK = (
+    "OMPI_COMM_WORLD_RANK",
+    "PALS_RANKID",
+    "MV2_COMM_WORLD_RANK",
+    "JSM_NAMESPACE_RANK",
+    "PMI_RANK",
+    "PMIX_RANK",
+    "SLURM_PROCID",
+)
+
+stop_requested = threading.Event()
+
+
+def first_number(names: tuple[str, ...]) -> int | None:
+    """The first of these environment variables that holds a number."""
+    return next((int(os.environ[n]) for n in names if os.environ.get(n, "").isdigit()), None)
+
+
+def on_signal(number: int, frame: FrameType | None) -> None:
+    """Ask the run to stop after the tile in hand; a second SIGINT ends at once."""
+    if number == signal.SIGINT and stop_requested.is_set():
+        os._exit(130)
+    stop_requested.set()
+
+
+def count_devices() -> list[str]:
+    """The GPUs this process may see, by the names that CUDA_VISIBLE_DEVICES takes, without starting CUDA."""
+    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        if name in os.environ:
+            return [each.strip() for each in os.environ[name].split(",") if each.strip() not in ("", "-1")]
+    found = Path("/proc/driver/nvidia/gpus")
+    return [str(k) for k in range(len(list(found.iterdir())))] if found.is_dir() else []
+
+
+def bind_device(local_rank: int) -> None:
+    """Give this process one GPU: its only one, or number `local_rank` modulo their count of those it may see."""
+    devices = count_devices()
+    if len(devices) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[local_rank % len(devices)]
+
+
+def set_environment(threads: int) -> None:
+    """Thread counts and cache folders for all libraries, before their import. Torch maps one tile a thread: see `device`."""
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
+    os.environ["HPCSEG_THREADS"] = str(threads)
+    os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"hpcseg-{os.getuid()}", "numba"))
+    os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+    # Activations are large and short-lived: huge pages make their first touch several times cheaper.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -28,7 +28,7 @@ COMMANDS = {  # name: (starts MPI, what it does)
 
 def wanted_threads(arguments: list[str]) -> int:
     """--threads as given on the command line, 0 if it is not: needed before the parser can be imported."""
-    for each, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for each, following in zip(arguments, [*arguments[1:], ""], strict=False):
         name, given, value = each.partition("=")
         value = value if given else following
         if name == "--threads" and value.isdigit():

@@ -40,11 +40,12 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
         values = msgspec.toml.decode(Path(path).read_bytes())
     except (OSError, msgspec.MsgspecError, ValueError) as error:
         raise click.UsageError(f"{path}: {error}") from error
-    known = {each.name: each for each in context.command.params if each.name != "config"}
+    options = [each for each in context.command.params if isinstance(each, click.Option) and each.name != "config"]
+    known = {flag.removeprefix("--"): each.name for each in options for flag in each.opts}
     for key in values:
-        if key.replace("-", "_") not in known:
+        if key.replace("_", "-") not in known:
             raise click.UsageError(f"{path}: no key {key!r}; wanted one of {', '.join(sorted(known))}")
-    context.default_map = {key.replace("-", "_"): value for key, value in values.items()}
+    context.default_map = {known[key.replace("_", "-")]: value for key, value in values.items()}
 
 
 config_option = click.option(
@@ -64,30 +65,33 @@ stall_option = click.option(
 )
 
 
-def _bands(context: click.Context, parameter: click.Parameter, value: str | list[int]) -> tuple[int, ...]:
-    """Band numbers, as "3,2,1" on the command line or a list in a configuration."""
-    try:
-        return tuple(int(each) for each in (value.split(",") if isinstance(value, str) else value) if str(each).strip())
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r}: wanted band numbers such as 3,2,1") from error
+class Words(click.ParamType):
+    """Several values of one kind: "3,2,1" on the command line, a list in a configuration."""
 
+    name = "list"
 
-def _names(context: click.Context, parameter: click.Parameter, value: str | list[str]) -> tuple[str, ...]:
-    """Names, as "B04,B02" on the command line or a list in a configuration."""
-    return tuple(each.strip() for each in (value.split(",") if isinstance(value, str) else value) if each.strip())
+    def __init__(self, kind: type, example: str) -> None:
+        self._kind, self._example = kind, example
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[Any, ...]:
+        words = [each.strip() for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+        try:
+            return tuple(self._kind(each) for each in words)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r}: wanted values such as {self._example}", parameter, context)
 
 
 def scene_options(command: Callable) -> Callable:
     """The options that say how scenes are read."""
     for option in reversed((
-        click.option("--bands", default="", callback=_bands, metavar="N,N,...", help="Bands to use, from 1. Default: all but alpha."),
+        click.option("--bands", default="", type=Words(int, "3,2,1"), metavar="N,N,...", help="Bands to use, from 1. Default: all but alpha."),
         click.option("--nodata", type=float, default=None, help="Value of no data, instead of the file's own."),
         click.option("--nodata-rule", type=click.Choice(["all", "any"]), default="all", show_default=True,
                      help="A pixel is no data if all, or any, of its bands are."),
         click.option("--crs", default="", help="Read the scenes warped to this reference system (EPSG:n or WKT)."),
         click.option("--resolution", type=click.FloatRange(0), default=0.0, help="Read the scenes resampled to this pixel size."),
         click.option("--aoi", default="", help="Vector file of polygons: outside is no data and costs nothing."),
-        click.option("--assets", default="", callback=_names, metavar="NAME,...", help="Assets of STAC items, stacked in this order."),
+        click.option("--assets", default="", type=Words(str, "B04,B02"), metavar="NAME,...", help="Assets of STAC items, stacked in this order."),
         click.option("--align", is_flag=True, help="Warp the parts of a stack onto the first one's grid."),
     )):  # fmt: skip
         command = option(command)

@@ -11,7 +11,8 @@ from hpcseg.cli import config_option, scene_options, stall_option, threads_optio
 from hpcseg.environment import stop_requested
 from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import open_scenes
-from hpcseg.mpi import Pulse
+from hpcseg.mpi import Pulse, on_root
+from hpcseg.raster import list_scenes
 from hpcseg.statistics import statistics
 
 _PERCENTILES = (1.0, 2.0, 50.0, 98.0, 99.0)
@@ -28,7 +29,8 @@ def command(comm: Any, **arguments: Any) -> int:
     """Mean, deviation, extremes and percentiles of each band of SCENES, exact for any number of ranks."""
     options = Options(model="", out=Path(), **arguments)
     with Pulse(comm, options.stall, stop_requested) as pulse:
-        found, refused = open_scenes(comm, options, None)
+        entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
+        found, refused = open_scenes(comm, entries, options, None)
         results, failures = statistics(comm, pulse, found, options.nodata_rule, _PERCENTILES, options.threads, options.cache)
     if comm.rank == 0:
         for name, reason in refused:

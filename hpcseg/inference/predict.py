@@ -95,7 +95,7 @@ def predict(comm: Comm, options: Options, stop: threading.Event) -> Summary | No
         reports, settled.refused, settled.notes, len(settled.scenes), settled.plan.size, settled.plan.imbalance,
         time.perf_counter() - begin, mapped < settled.plan.size, settled.recipe.precision, device.name(),
     )  # fmt: skip
-    _write_reports(options, summary)
+    _write_reports(options, summary, settled.sources)
     return summary
 
 
@@ -198,18 +198,17 @@ class Ground:
         return float(self._areas[scene][tile])
 
 
-def _write_reports(options: Options, summary: Summary) -> None:
-    """run.json, and a manifest of the scenes to try again."""
+def _write_reports(options: Options, summary: Summary, sources: dict[str, str]) -> None:
+    """run.json, and a manifest of the scenes to try again. sources: what each scene's name stands for."""
     _publish(options.out / "run.json", json.dumps(msgspec.to_builtins(summary) | {"exit_code": summary.exit_code}, indent=1))
     failed = options.out / "failed.csv"
     failed.unlink(missing_ok=True)
-    names = dict.fromkeys([*(name for name, _ in summary.refused), *(name for name, _, _ in summary.failed)])
-    if names:
-        reasons = dict(summary.refused) | {name: f"{window}: {reason}" for name, window, reason in summary.failed}
+    reasons = dict(summary.refused) | {name: f"{window}: {reason}" for name, window, reason in summary.failed}
+    if reasons:
         with failed.open("w", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(["id", "reason"])
-            rows.writerows([name, reasons[name]] for name in names)
+            rows.writerow(["scene", "id", "reason"])
+            rows.writerows([sources[name], name, reason] for name, reason in reasons.items())
 
 
 def _publish(path: Path, text: str) -> None:

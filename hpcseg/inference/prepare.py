@@ -38,7 +38,8 @@ _CRC_BATCH = 32
 
 @dataclass(frozen=True)
 class Settled:
-    """A run, ready to start; the same on all ranks. Lists are by scene number. refused: (scene's name, reason) of the others."""
+    """A run, ready to start; the same on all ranks. Lists are by scene number. refused: (scene's name, reason) of the others.
+    sources: by name, the files of every scene as a manifest takes them."""
 
     model: Model
     recipe: Recipe
@@ -50,6 +51,7 @@ class Settled:
     plan: Plan
     estimated: list[int]
     refused: list[tuple[str, str]]
+    sources: dict[str, str]
     notes: list[str]
 
 
@@ -59,12 +61,13 @@ def open_model(comm: Comm, options: Options) -> Model:
     return load_model(options.model, options.any_network, found)
 
 
-def open_scenes(comm: Comm, options: Options, spec: ModelSpec | None) -> tuple[list[Scene], list[tuple[str, str]]]:
+def open_scenes(
+    comm: Comm, entries: Sequence[Entry], options: Options, spec: ModelSpec | None
+) -> tuple[list[Scene], list[tuple[str, str]]]:
     """The scenes that fit, and (name, reason) of those that do not; ranks share out the opening. Collective.
 
     spec: the model whose bands and resolution they must have, None = any.
     """
-    entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
 
     def look(entry: Entry) -> Scene | str:
         try:
@@ -95,7 +98,8 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     """Decide everything that all ranks must agree on. Collective. Raises UsageError or StoreError, shared by all ranks."""
     model = open_model(comm, options)
     notes: list[str] = []
-    scenes, refused = open_scenes(comm, options, model.spec)
+    entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
+    scenes, refused = open_scenes(comm, entries, options, model.spec)
     pulse.step()
     core = on_root(comm, lambda: choose_core(options, model))
     of_class = on_root(comm, lambda: options.of_class(model.spec))
@@ -118,8 +122,9 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     works = [Work(y.grid, scene.striped, cost, old) for scene, y, cost, old in zip(scenes, layouts, costs, done, strict=True)]
     on_root(comm, lambda: _check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
     plan = make_plan(works, comm.size)
+    sources = {entry.name: entry.source for entry in entries}
     estimated = [int(work.cost[~work.done].sum()) for work in works]
-    return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, estimated, refused, notes)
+    return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, estimated, refused, sources, notes)
 
 
 def normalisation(

@@ -25,6 +25,11 @@ class Entry(NamedTuple):
     name: str
     parts: tuple[str, ...]
 
+    @property
+    def source(self) -> str:
+        """The parts as a manifest takes them: files by their absolute paths."""
+        return "+".join(os.path.abspath(part) if os.path.exists(part) else part for part in self.parts)
+
 
 def list_scenes(arguments: Sequence[str], assets: Sequence[str] = ()) -> list[Entry]:
     """Expand the SCENES of a command. A folder means the rasters in it, "a.tif+b.tif" a stack, .csv, .txt and .gpkg a manifest,

@@ -40,12 +40,14 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
         values = msgspec.toml.decode(Path(path).read_bytes())
     except (OSError, msgspec.MsgspecError, ValueError) as error:
         raise click.UsageError(f"{path}: {error}") from error
-    options = [each for each in context.command.params if isinstance(each, click.Option) and each.name != "config"]
-    known = {flag.removeprefix("--"): each.name for each in options for flag in each.opts}
-    for key in values:
-        if key.replace("_", "-") not in known:
+    known = {flag.removeprefix("--"): each for each in context.command.params if each.name != "config" for flag in each.opts}
+    for key, value in values.items():
+        name = key.replace("_", "-")
+        if name not in known:
             raise click.UsageError(f"{path}: no key {key!r}; wanted one of {', '.join(sorted(known))}")
-    context.default_map = {known[key.replace("_", "-")]: value for key, value in values.items()}
+        if isinstance(known[name].type, click.Path) and not isinstance(value, (str, list)):
+            raise click.UsageError(f"{path}: {key} is {value!r}, wanted a path")
+    context.default_map = {known[key.replace("_", "-")].name: value for key, value in values.items()}
 
 
 config_option = click.option(
@@ -84,14 +86,14 @@ class Words(click.ParamType):
 def scene_options(command: Callable) -> Callable:
     """The options that say how scenes are read."""
     for option in reversed((
-        click.option("--bands", default="", type=Words(int, "3,2,1"), metavar="N,N,...", help="Bands to use, from 1. Default: all but alpha."),
+        click.option("--bands", default="", type=Words(int, "3,2,1"), metavar="N,...", help="Bands, from 1. Default: all but alpha."),
         click.option("--nodata", type=float, default=None, help="Value of no data, instead of the file's own."),
         click.option("--nodata-rule", type=click.Choice(["all", "any"]), default="all", show_default=True,
                      help="A pixel is no data if all, or any, of its bands are."),
         click.option("--crs", default="", help="Read the scenes warped to this reference system (EPSG:n or WKT)."),
         click.option("--resolution", type=click.FloatRange(0), default=0.0, help="Read the scenes resampled to this pixel size."),
         click.option("--aoi", default="", help="Vector file of polygons: outside is no data and costs nothing."),
-        click.option("--assets", default="", type=Words(str, "B04,B02"), metavar="NAME,...", help="Assets of STAC items, stacked in this order."),
+        click.option("--assets", default="", type=Words(str, "B04,B02"), metavar="NAME,...", help="Assets of STAC items, in this order."),
         click.option("--align", is_flag=True, help="Warp the parts of a stack onto the first one's grid."),
     )):  # fmt: skip
         command = option(command)

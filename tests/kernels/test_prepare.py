@@ -43,7 +43,8 @@ def run(cell, mask, source, target, shape, strict, has_nodata, dtype=np.float32)
     out, valid = np.full((shape[0], shape[1] * bands), 99, dtype), np.full(shape, 9, np.uint8)
     scale, offset = (np.tile(v[:bands], cell.shape[1]) for v in (SCALE, OFFSET))
     nodata = np.full(bands, NODATA, cell.dtype)
-    count = normalise(cell.reshape(cell.shape[0], -1), mask, source, target, nodata, has_nodata, strict, scale, offset, np.float32(0), out, valid)
+    rules = (nodata, has_nodata, strict, scale, offset, np.float32(0))
+    count = normalise(cell.reshape(cell.shape[0], -1), mask, source, target, *rules, out, valid)
     return out.reshape(*shape, bands), valid, count
 
 

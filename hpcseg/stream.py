@@ -7,6 +7,7 @@ of another thread, so that nothing hangs.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -24,6 +25,7 @@ from hpcseg.tiles import Grid
 T = TypeVar("T")
 _POLL_SECONDS = 0.2
 _JOIN_SECONDS = 5.0
+_NICE = 5
 
 
 class TileError(HpcsegError):
@@ -191,6 +193,7 @@ class Stream:
 
     def _work(self) -> None:
         taken: list[Item] = []
+        _yield_to_readers()
         try:
             self._engine.work(self._items(taken), self._results.put)
         except Exception as error:
@@ -219,6 +222,12 @@ class Stream:
         with self._lock:
             for name, value in seconds.items():
                 setattr(self.seconds, name, getattr(self.seconds, name) + value)
+
+
+def _yield_to_readers() -> None:
+    """Let the scheduler prefer readers and the writer to this thread: they have little to do, and engines wait for it."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICE)
 
 
 def explain(source: Source, item: Item, error: BaseException) -> TileError:

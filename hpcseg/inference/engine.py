@@ -58,6 +58,13 @@ def window_tensor(edge: int, bands: int, precision: Precision, pinned: bool = Fa
     return memory.permute(0, 3, 1, 2), array.reshape(edge, edge * bands)
 
 
+def scores_of(logits: Tensor) -> np.ndarray:
+    """Logits as the kernels take them, without a copy: float32, or the bits of bfloat16 as uint16."""
+    if logits.dtype == torch.bfloat16:
+        return logits.view(torch.int16).numpy().view(np.uint16)
+    return logits.float().numpy()
+
+
 class CpuEngine:
     """T threads map T tiles at once, each with one thread of torch's: no bit depends on T."""
 
@@ -86,7 +93,7 @@ class CpuEngine:
     def _label(self, item: Item, logits: Tensor) -> None:
         core, h = self._grids[item.scene].core_window(item.tile), self.recipe.model.halo
         rows, cols = slice(h, h + core.height), slice(h, h + core.width)
-        scores = logits[0, :, rows, cols].permute(1, 2, 0).float().numpy()
+        scores = scores_of(logits[0, :, rows, cols].permute(1, 2, 0))
         labels = item.buffer.planes[0][: core.height, : core.width]
         label(scores, item.buffer.valid[rows, cols], self.recipe.cut, labels)
         for plane in item.buffer.planes[1:]:

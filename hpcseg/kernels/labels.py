@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import overload
 
 NODATA = 255
+
+
+def _value(logit):
+    """A logit as float32, from float32 or from the bits of a bfloat16."""
+    return np.uint32(np.uint32(logit) << 16).view(np.float32) if isinstance(logit, np.uint16) else logit
+
+
+@overload(_value)
+def _value_typed(logit):
+    if logit == types.uint16:
+        return lambda logit: np.uint32(np.uint32(logit) << np.uint32(16)).view(np.float32)
+    return lambda logit: logit
 
 
 @njit(nogil=True, cache=True)
 def label(logits, valid, cut, out):
     """The class of each pixel: argmax of its logits, the lowest class on ties; 255 where valid is 0.
 
-    logits: float32 (h, w, c), any strides. valid: u8 (h, w). cut: for c = 1, class 1 where the logit is at least this.
+    logits: (h, w, c), float32 or the bits of bfloat16 as uint16, any strides. valid: u8 (h, w). cut: for c = 1, class 1 where the logit is at least this.
     out: u8 (h, w).
     """
     height, width, count = logits.shape
     for i in range(height):
         for j in range(width):
-            best, top = 0, logits[i, j, 0]
+            best, top = 0, _value(logits[i, j, 0])
             if count == 1:
                 best = 1 if top >= cut else 0
             for c in range(1, count):
-                if logits[i, j, c] > top:
-                    best, top = c, logits[i, j, c]
+                value = _value(logits[i, j, c])
+                if value > top:
+                    best, top = c, value
             out[i, j] = best if valid[i, j] else NODATA
 
 
@@ -31,7 +45,7 @@ def label(logits, valid, cut, out):
 def confidence(logits, labels, of_class, out):
     """round(254 p) of a class's probability, 255 where the label is: the softmax of the logits, or the sigmoid of a single one.
 
-    logits: float32 (h, w, c). labels: u8 (h, w). of_class: which class; -1 = the label's own. out: u8 (h, w).
+    logits: as in `label`. labels: u8 (h, w). of_class: which class; -1 = the label's own. out: u8 (h, w).
     """
     height, width, count = logits.shape
     for i in range(height):
@@ -44,24 +58,24 @@ def confidence(logits, labels, of_class, out):
             total = np.float32(1.0)
             if count == 1:
                 sign = np.float32(1.0 if c == 1 else -1.0)
-                total += np.exp(-sign * logits[i, j, 0])
+                total += np.exp(-sign * _value(logits[i, j, 0]))
             else:
                 for k in range(count):
                     if k != c:
-                        total += np.exp(logits[i, j, k] - logits[i, j, c])
+                        total += np.exp(_value(logits[i, j, k]) - _value(logits[i, j, c]))
             out[i, j] = np.uint8(np.float32(254.0) / total + np.float32(0.5))
 
 
 @njit(nogil=True, cache=True)
 def close_calls(logits, valid, margin):
-    """Number of valid pixels whose two highest logits differ by at most `margin`. logits: float32 (h, w, c), c at least 2."""
+    """Number of valid pixels whose two highest logits differ by at most `margin`. logits: as in `label`, c at least 2."""
     height, width, count = logits.shape
     total = 0
     for i in range(height):
         for j in range(width):
             first = second = np.float32(-np.inf)
             for c in range(count):
-                value = logits[i, j, c]
+                value = _value(logits[i, j, c])
                 if value > first:
                     first, second = value, first
                 elif value > second:

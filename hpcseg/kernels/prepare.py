@@ -35,6 +35,25 @@ def _store_typed(row, out):
     return to_float32
 
 
+def _all_finite(pixels, row):
+    """Whether a row has neither NaN nor infinity; of integers it never does, and is not looked at."""
+    return bool(np.isfinite(row).all())
+
+
+@overload(_all_finite)
+def _all_finite_typed(pixels, row):
+    if isinstance(pixels.dtype, types.Integer):
+        return lambda pixels, row: True
+
+    def look(pixels, row):
+        for value in row:
+            if value - value != 0:
+                return False
+        return True
+
+    return look
+
+
 @njit(nogil=True, cache=True)
 def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, offset, missing, out, valid):
     """Normalise a part of a cell into its place in a window: value * scale + offset, `missing` where there is no data.
@@ -52,13 +71,10 @@ def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, off
     total = 0
     for i in range(source.height):
         pixels = cell[source.row + i, source.col * bands : (source.col + source.width) * bands]
-        finite = True
         for k in range(length):
-            value = np.float32(pixels[k]) * scale[k] + offset[k]
-            row[k] = value
-            finite &= value - value == 0
+            row[k] = np.float32(pixels[k]) * scale[k] + offset[k]
         marks = valid[target.row + i, target.col : target.col + target.width]
-        if checked or not finite:
+        if checked or not _all_finite(pixels, row):
             keep = mask[source.row + i, source.col : source.col + source.width] if mask.size else marks[:0]
             total += _blank_invalid(pixels, keep, nodata, has_nodata, strict, missing, row, marks)
         else:

@@ -19,7 +19,7 @@ def compile_kernels(dtypes: Iterable[str], bfloat16: bool) -> None:
         cell = np.zeros((1, 1), dtype)
         normalise(cell, np.empty((0, 0), np.uint8), window, window, cell[0], np.zeros(1, bool), False, one, one, np.float32(0), out, valid)
     reflect(out, 1, 0, 1, 0, 1, 0)
-    scores, inner = np.zeros((2, 2, 2), np.float32), np.ones((3, 3), np.uint8)[:2, :2]
+    scores, inner = np.zeros((3, 3, 2), np.uint16 if bfloat16 else np.float32)[:2, :2], np.ones((3, 3), np.uint8)[:2, :2]
     # Whole tiles fill their planes, those at a scene's edge a part: two memory layouts, two compilations.
     for plane in (np.empty((2, 2), np.uint8), np.empty((3, 3), np.uint8)[:2, :2]):
         label(scores, inner, 0.0, plane)

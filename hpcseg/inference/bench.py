@@ -20,7 +20,7 @@ from hpcseg.errors import UsageError
 from hpcseg.inference.engine import CpuEngine, make_engine
 from hpcseg.inference.options import Options
 from hpcseg.inference.plain import plain_loop
-from hpcseg.inference.predict import Summary, predict
+from hpcseg.inference.predict import Summary, count_readers, predict
 from hpcseg.inference.prepare import Settled, settle
 from hpcseg.inference.writer import Writer
 from hpcseg.models import build, find_model, load_model
@@ -45,7 +45,7 @@ class Setting:
     threads: int
     size: int = 0
     core: int = 1024
-    readers: int = 1
+    readers: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
     @property
@@ -186,7 +186,8 @@ def time_read(comm: Comm, setting: Setting, settled: Settled) -> float:
     set_block_cache(32 << 20)
     cache = CellCache(setting.options("read").cache)
     source = Source(settled.scenes, grids, settled.values, cache)
-    stream = Stream(source, tasks_of(comm, settled), Discard(settled.recipe, grids, 1), setting.readers)
+    readers = count_readers(setting.options("read"), device.choose())
+    stream = Stream(source, tasks_of(comm, settled), Discard(settled.recipe, grids, 1), readers)
 
     def run() -> None:
         for _ in stream:

@@ -151,10 +151,8 @@ def _map_span(comm: Comm, pulse: Pulse, settled: Settled, options: Options, writ
     set_block_cache(block_cache_bytes([settled.scenes[scene] for scene in {scene for scene, _ in tasks}], settled.recipe.edge))
     where = device.choose()
     engine = make_engine(settled.recipe, grids, where, options.threads)
-    # A GPU outruns one reader; on a CPU the engine's threads need the cores.
-    readers = options.readers or (max(1, options.threads - 1) if where.type == "cuda" else 1)
     source = Source(settled.scenes, grids, settled.values, CellCache(options.cache))
-    stream = Stream(source, tasks, engine, readers, pulse.stop)
+    stream = Stream(source, tasks, engine, count_readers(options, where), pulse.stop)
     report = RankReport(comm.rank, socket.gethostname())
     ground = Ground(settled)
     for item in stream:
@@ -174,6 +172,11 @@ def _map_span(comm: Comm, pulse: Pulse, settled: Settled, options: Options, writ
     report.seconds = asdict(stream.seconds) | {"decode": source.cache.seconds}
     report.allocation, report.peak_memory_mb = writer.allocation, device.peak_memory() / 1e6
     return report
+
+
+def count_readers(options: Options, where: torch.device) -> int:
+    """Reader threads of a rank. A GPU outruns one; on a CPU the engine's threads need the cores."""
+    return options.readers or (max(1, options.threads - 1) if where.type == "cuda" else 1)
 
 
 def block_cache_bytes(scenes: list[Scene], rows: int) -> int:

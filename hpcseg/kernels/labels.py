@@ -25,7 +25,8 @@ def _value_typed(logit):
 def label(logits, valid, cut, out):
     """The class of each pixel: argmax of its logits, the lowest class on ties; 255 where valid is 0.
 
-    logits: (h, w, c), float32 or the bits of bfloat16 as uint16, any strides. valid: u8 (h, w). cut: for c = 1, class 1 where the logit is at least this.
+    logits: (h, w, c), float32 or the bits of bfloat16 as uint16, any strides. valid: u8 (h, w). cut: for c = 1, class 1 where the
+    logit is at least this.
     out: u8 (h, w).
     """
     height, width, count = logits.shape

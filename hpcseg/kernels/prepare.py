@@ -46,10 +46,10 @@ def _all_finite_typed(pixels, row):
         return lambda pixels, row: True
 
     def look(pixels, row):
+        gaps = 0
         for value in row:
-            if value - value != 0:
-                return False
-        return True
+            gaps += value - value != 0
+        return gaps == 0
 
     return look
 

@@ -308,4 +308,4 @@ def _check_space(out: Path, new: Sequence[Layout]) -> None:
     """Refuse a run that cannot fit on the disk. Raises StoreError."""
     need, free = sum(layout.nbytes for layout in new), shutil.disk_usage(out).free
     if need > free:
-        raise StoreError(f"{out}: the maps need {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: make room or choose another --out")
+        raise StoreError(f"{out}: the maps need {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free: make room or choose another --out")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hpcseg.models.network import SegmentationNetwork
 
 
-def block(inputs: int, outputs: int) -> nn.Sequential:
+def make_block(inputs: int, outputs: int) -> nn.Sequential:
     """Two 3x3 convolutions, each with batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
@@ -29,9 +29,9 @@ class UNet(SegmentationNetwork):
         if len(down) != len(up) + 1:
             raise ValueError(f"up has {len(up)} widths, wanted {len(down) - 1}: one less than down")
         self.bands, self.down, self.up = bands, list(down), list(up)
-        self.encoder = nn.ModuleList(block(i, o) for i, o in zip([bands, *down], down, strict=False))
+        self.encoder = nn.ModuleList(make_block(i, o) for i, o in zip([bands, *down], down, strict=False))
         skips = reversed(down[:-1])
-        self.decoder = nn.ModuleList(block(below + skip, o) for below, skip, o in zip([down[-1], *up], skips, up, strict=False))
+        self.decoder = nn.ModuleList(make_block(below + skip, o) for below, skip, o in zip([down[-1], *up], skips, up, strict=False))
         self.head = nn.Conv2d([*down, *up][-1], logits, 1)
         self.stride = 2 ** len(up)
         # Two 3x3 convolutions a level and bilinear upsampling reach 7 * 2**L - 2 pixels from an aligned core, for L > 1.
@@ -39,13 +39,18 @@ class UNet(SegmentationNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []
-        for level, convolve in enumerate(self.encoder):
-            x = convolve(x if level == 0 else nn.functional.max_pool2d(x, 2))
-            skips.append(x)
-        skips.pop()
-        for convolve in self.decoder:
+        # Layer by layer, so that no caller up the stack keeps an activation longer than it is needed.
+        for level, block in enumerate(self.encoder):
+            if level:
+                skips.append(x)
+                x = nn.functional.max_pool2d(x, 2)
+            for layer in block.children():
+                x = layer(x)
+        for block in self.decoder:
             x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = convolve(torch.cat([skips.pop(), x], dim=1))
+            x = torch.cat([skips.pop(), x], dim=1)
+            for layer in block.children():
+                x = layer(x)
         return self.head(x)
 
 

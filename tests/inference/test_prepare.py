@@ -128,7 +128,7 @@ def test_part_files_of_a_killed_run_are_removed(folder, run):
 def test_a_disk_too_small_for_the_maps_is_said_before_any_work(folder, run, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 20_000, 20_000))
-    with pytest.raises(StoreError, match=r"out: the maps need 0\.00 GB, 0\.00 GB are free: make room or choose another --out"):
+    with pytest.raises(StoreError, match=r"out: the maps need 0\.\d MB, 0\.\d MB are free: make room or choose another --out"):
         run(options(folder))
     assert list((folder / "out").glob("*.h5")) == []
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import settings
 from osgeo import gdal, gdal_array, osr
 from safetensors.torch import save_file
+from short_suite import LATER
 from torch import nn
 
 from hpcseg.config import Class, ModelSpec, Normalisation, encode_toml
@@ -146,3 +147,11 @@ def write_scene(
 def make_scene() -> Callable[..., Path]:
     """make_scene(path, height, width, bands=3, dtype="uint8", ...) writes a GeoTIFF and returns its path."""
     return write_scene
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as long what the short suite leaves out."""
+    for item in items:
+        if item.name in LATER:
+            item.add_marker(pytest.mark.long)

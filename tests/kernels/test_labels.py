@@ -46,7 +46,7 @@ def test_the_label_is_the_argmax_and_the_lowest_class_on_ties(kernel, classes):
 def test_a_single_logit_is_class_1_from_the_threshold_on(kernel, threshold):
     logits, valid = logits_of(1)
     cut = np.float32(np.log(threshold / (1 - threshold)))
-    logits[0, 0], logits[0, 1], valid[0, :2] = cut, np.nextafter(cut, np.float32(-9)), 1
+    logits[0, 0], logits[0, 1], valid[0, :2] = cut, cut - np.float32(1e-6), 1
     out = labels_of(kernel, logits, valid, cut)
     np.testing.assert_array_equal(out, np.where(valid, logits[..., 0] >= cut, NODATA))
     assert out[0, :2].tolist() == [1, 0]

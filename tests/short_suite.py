@@ -28,4 +28,13 @@ LATER = (
     "test_a_complete_map_is_left_as_it_is",
     "test_what_cannot_change_a_map_does_not_refuse_it",
     "test_maps_are_bitwise_equal_without_a_launcher",
+    "test_sigterm_to_mpirun_loses_nothing_that_was_done",
+    "test_without_a_launcher_a_failure_is_one_line_and_exit_code_1",
+    "test_a_signal_before_any_heavy_import_is_not_lost",
+    "test_tiles_that_could_not_be_read_are_listed_at_the_end_with_their_reason",
+    "test_only_tiles_with_wrong_bytes_are_mapped_again",
+    "test_ranks_without_work_wait_for_those_that_have_it",
+    "test_many_small_scenes_share_files_over_many_ranks",
+    "test_ranks_make_a_difference_to_who_maps_what",
+    "test_a_file_that_is_no_map_is_refused_and_kept",
 )

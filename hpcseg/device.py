@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from pathlib import Path
 
@@ -21,11 +20,6 @@ def settle_threads() -> None:
     """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-
-
-def threads() -> int:
-    """Tiles that this rank maps at once on a CPU: settled by the launcher from the cores that are its own."""
-    return int(os.environ.get("HPCSEG_THREADS", "1"))
 
 
 def name() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -52,8 +52,3 @@ class Georeference(msgspec.Struct, frozen=True):
     def from_json(cls, text: str | bytes) -> Georeference:
         """The inverse of `to_json`."""
         return msgspec.json.decode(text, type=cls)
-
-
-def as_builtins(record: Any) -> Any:
-    """A record as plain dicts, lists and numbers."""
-    return msgspec.to_builtins(record)

@@ -19,7 +19,7 @@ mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
 from mpi4py import MPI  # noqa: E402  (the two lines above must come first: importing starts nothing)
 
-from hpcseg.errors import HpcsegError, UsageError  # noqa: E402
+from hpcseg.errors import HpcsegError, UsageError  # noqa: E402  (after the import above, for the same reason)
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -58,7 +58,6 @@ class Seconds:
     """Busy seconds of each stage, summed over its threads; wait: of engine threads without input. wall: of the whole stream."""
 
     read: float = 0.0
-    prepare: float = 0.0
     forward: float = 0.0
     write: float = 0.0
     wait: float = 0.0

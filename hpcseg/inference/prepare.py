@@ -49,7 +49,6 @@ class Settled:
     values: list[Values]
     paths: list[Path]
     plan: Plan
-    estimated: list[int]
     refused: list[tuple[str, str]]
     sources: dict[str, str]
     notes: list[str]
@@ -123,8 +122,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     on_root(comm, lambda: _check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
     plan = make_plan(works, comm.size)
     sources = {entry.name: entry.source for entry in entries}
-    estimated = [int(work.cost[~work.done].sum()) for work in works]
-    return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, estimated, refused, sources, notes)
+    return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, refused, sources, notes)
 
 
 def normalisation(

@@ -132,11 +132,8 @@ class SceneReader:
             reflect(out, len(self.scene.bands), frame.row, frame.stop[0], frame.col, frame.stop[1], reach)
         return total
 
-    def raw(self, window: Window) -> Iterator[tuple[Window, Cell]]:
-        """The cells that cover a window within the scene, each with the window it covers."""
-        return self._cells(window.intersect(self._extent))
-
     def _cells(self, window: Window) -> Iterator[tuple[Window, Cell]]:
+        """The cells that cover a window within the scene, each with the window it covers."""
         height, width = self._cell_height, self._cell_width
         for row in range(window.row // height * height, window.stop[0], height):
             for col in range(window.col // width * width, window.stop[1], width):

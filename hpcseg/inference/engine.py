@@ -59,10 +59,11 @@ def window_tensor(edge: int, bands: int, precision: Precision, pinned: bool = Fa
 
 
 def scores_of(logits: Tensor) -> np.ndarray:
-    """Logits as the kernels take them, without a copy: float32, or the bits of bfloat16 as uint16."""
-    if logits.dtype == torch.bfloat16:
-        return logits.view(torch.int16).numpy().view(np.uint16)
-    return logits.float().numpy()
+    """Logits (c, H, W) as the kernels take them, (H, W, c): float32, or the bits of bfloat16 as uint16. Channels-last needs no copy."""
+    pixels = logits.permute(1, 2, 0).contiguous()
+    if pixels.dtype == torch.bfloat16:
+        return pixels.view(torch.int16).numpy().view(np.uint16)
+    return pixels.float().numpy()
 
 
 class CpuEngine:
@@ -91,13 +92,12 @@ class CpuEngine:
         return self.network(window.expand(batch, -1, -1, -1) if batch > 1 else window)[:1]
 
     def _label(self, item: Item, logits: Tensor) -> None:
-        core, h = self._grids[item.scene].core_window(item.tile), self.recipe.model.halo
-        rows, cols = slice(h, h + core.height), slice(h, h + core.width)
-        scores = scores_of(logits[0, :, rows, cols].permute(1, 2, 0))
+        grid, scores = self._grids[item.scene], scores_of(logits[0])
+        core = grid.core_window(item.tile).relative_to(grid.window(item.tile))
         labels = item.buffer.planes[0][: core.height, : core.width]
-        label(scores, item.buffer.valid[rows, cols], self.recipe.cut, labels)
+        label(scores, item.buffer.valid, core, (0,) * scores.shape[2], self.recipe.cut, labels)
         for plane in item.buffer.planes[1:]:
-            confidence(scores, labels, self.recipe.of_class, plane[: core.height, : core.width])
+            confidence(scores[core.slices], labels, self.recipe.of_class, plane[: core.height, : core.width])
 
 
 class GpuEngine:

@@ -80,7 +80,7 @@ def predict(comm: Comm, options: Options, stop: threading.Event) -> Summary | No
         if comm.rank == 0:
             _announce(settled)
         dtypes = sorted({scene.dtype for scene in settled.scenes})
-        first_on_node(comm, lambda: compile_kernels(dtypes, settled.recipe.precision == "bf16"))
+        first_on_node(comm, lambda: compile_kernels(dtypes, settled.recipe.precision == "bf16", settled.model.logits))
         writer = _open_files(comm, pulse, settled, options)
         progress = Progress("tiles", settled.plan.size, comm.rank == 0)
         report = _map_span(comm, pulse, settled, options, writer, progress)

@@ -16,7 +16,7 @@ from hpcseg import device, store
 from hpcseg.area import pixel_width_m
 from hpcseg.config import ModelSpec
 from hpcseg.errors import ReadError, SceneError, StoreError, UsageError
-from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, window_tensor
+from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, scores_of, window_tensor
 from hpcseg.inference.options import Options, choose_core, describe_entry, differences, fixed_values, identity_of, layout_of
 from hpcseg.kernels.labels import label
 from hpcseg.models import Model, load_model
@@ -26,7 +26,7 @@ from hpcseg.partition import Plan, Work, make_plan
 from hpcseg.raster import CellCache, Entry, Scene, SceneReader, Values, estimate_cost, list_scenes
 from hpcseg.statistics import statistics
 from hpcseg.store import Layout
-from hpcseg.tiles import Grid, hilbert_order
+from hpcseg.tiles import Grid, Window, hilbert_order
 
 _AGREEMENT = 0.999
 _RESOLUTION = 1.5
@@ -201,17 +201,18 @@ def agreement(recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Values],
     h = recipe.model.halo
     with torch.inference_mode():
         for window, valid in sample_windows(recipe, scenes, values):
-            inner = valid[h:-h, h:-h] if h else valid
-            first, second = (_labels(logits, inner, h, recipe.cut) for logits in (engine.logits(window), other(window)))
-            same += int(((first == second) & (inner != 0)).sum())
-            total += int((inner != 0).sum())
+            core = Window(h, h, valid.shape[0] - 2 * h, valid.shape[1] - 2 * h)
+            first, second = (_labels(logits, valid, core, recipe.cut) for logits in (engine.logits(window), other(window)))
+            inner = valid[core.slices] != 0
+            same += int(((first == second) & inner).sum())
+            total += int(inner.sum())
     return same / total if total else None
 
 
-def _labels(logits: torch.Tensor, valid: np.ndarray, halo: int, cut: float) -> np.ndarray:
-    scores = logits[0].permute(1, 2, 0).float().cpu().numpy()
-    out = np.empty(valid.shape, np.uint8)
-    label(scores[halo : halo + valid.shape[0], halo : halo + valid.shape[1]], valid, cut, out)
+def _labels(logits: torch.Tensor, valid: np.ndarray, core: Window, cut: float) -> np.ndarray:
+    scores = scores_of(logits[0].float().cpu())
+    out = np.empty((core.height, core.width), np.uint8)
+    label(scores, valid, core, (0,) * scores.shape[2], cut, out)
     return out
 
 

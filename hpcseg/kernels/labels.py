@@ -22,31 +22,34 @@ def _value_typed(logit):
 
 
 @njit(nogil=True, cache=True)
-def label(logits, valid, cut, out):
-    """The class of each pixel: argmax of its logits, the lowest class on ties; 255 where valid is 0.
+def label(logits, valid, core, channels, cut, out):
+    """The class of each pixel of a core: argmax of its logits, the lowest class on ties; 255 where valid is 0.
 
-    logits: (h, w, c), float32 or the bits of bfloat16 as uint16, any strides. valid: u8 (h, w). cut: for c = 1, class 1 where the
-    logit is at least this.
-    out: u8 (h, w).
+    logits: (H, W, c), contiguous, float32 or the bits of bfloat16 as uint16. valid: u8 (H, W). core: Window within them.
+    channels: any tuple of length c, so that the compiler knows c and can label many pixels at once.
+    cut: for c = 1, class 1 where the logit is at least this. out: u8, of the core's size.
     """
-    height, width, count = logits.shape
-    for i in range(height):
-        for j in range(width):
-            best, top = 0, _value(logits[i, j, 0])
+    count = len(channels)
+    flat = logits.reshape(logits.shape[0], -1)
+    for i in range(core.height):
+        row = flat[core.row + i, core.col * count : (core.col + core.width) * count]
+        marks, result = valid[core.row + i, core.col : core.col + core.width], out[i]
+        for j in range(core.width):
+            top, best = _value(row[j * count]), np.uint8(0)
             if count == 1:
-                best = 1 if top >= cut else 0
+                best = np.uint8(top >= cut)
             for c in range(1, count):
-                value = _value(logits[i, j, c])
-                if value > top:
-                    best, top = c, value
-            out[i, j] = best if valid[i, j] else NODATA
+                value = _value(row[j * count + c])
+                best = np.uint8(c) if value > top else best
+                top = value if value > top else top
+            result[j] = best if marks[j] else np.uint8(NODATA)
 
 
 @njit(nogil=True, cache=True)
 def confidence(logits, labels, of_class, out):
     """round(254 p) of a class's probability, 255 where the label is: the softmax of the logits, or the sigmoid of a single one.
 
-    logits: as in `label`. labels: u8 (h, w). of_class: which class; -1 = the label's own. out: u8 (h, w).
+    logits: (h, w, c) as in `label`, any strides. labels: u8 (h, w). of_class: which class; -1 = the label's own. out: u8 (h, w).
     """
     height, width, count = logits.shape
     for i in range(height):
@@ -69,7 +72,7 @@ def confidence(logits, labels, of_class, out):
 
 @njit(nogil=True, cache=True)
 def close_calls(logits, valid, margin):
-    """Number of valid pixels whose two highest logits differ by at most `margin`. logits: as in `label`, c at least 2."""
+    """Number of valid pixels whose two highest logits differ by at most `margin`. logits: as in `confidence`, c at least 2."""
     height, width, count = logits.shape
     total = 0
     for i in range(height):

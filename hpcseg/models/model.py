@@ -16,7 +16,7 @@ from torch import nn
 from hpcseg.config import Class, ModelSpec, Normalisation, encode_toml, read_model
 from hpcseg.errors import UsageError
 from hpcseg.models.probe import Probe, probe
-from hpcseg.models.registry import NETWORKS, build
+from hpcseg.models.registry import NETWORKS, build, count_logits
 
 ZOO = Path(__file__).parent / "zoo"
 _FOREIGN = (".pt2", ".pt", ".pth", ".ts", ".torchscript")
@@ -41,6 +41,11 @@ class Model:
     window: int = 0
     batch: int = 0
     found: Probe | None = None
+
+    @property
+    def logits(self) -> int:
+        """Outputs per pixel."""
+        return self.found.logits if self.found else count_logits(len(self.spec.classes))
 
 
 def shipped_models() -> list[str]:

@@ -10,10 +10,22 @@ from torch import Tensor, nn
 from hpcseg.models.network import SegmentationNetwork
 
 
-def make_block(inputs: int, outputs: int) -> nn.Sequential:
-    """Two 3x3 convolutions, each with batch norm and ReLU."""
+class JoinConvolution(nn.Conv2d):
+    """A convolution of a skip connection and of what comes from below, side by side: `skip` channels, then the others."""
+
+    def __init__(self, skip: int, below: int, outputs: int) -> None:
+        super().__init__(skip + below, outputs, 3, padding=1)
+        self.skip = skip
+
+    def forward(self, skip: Tensor, below: Tensor) -> Tensor:  # type: ignore[override]  # two inputs where others have one
+        return super().forward(torch.cat([skip, below], dim=1))
+
+
+def make_block(first: nn.Conv2d) -> nn.Sequential:
+    """Two 3x3 convolutions, the first as given, each with batch norm and ReLU."""
+    outputs = first.out_channels
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
+        first, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
         nn.Conv2d(outputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True),
     )  # fmt: skip
 
@@ -29,9 +41,14 @@ class UNet(SegmentationNetwork):
         if len(down) != len(up) + 1:
             raise ValueError(f"up has {len(up)} widths, wanted {len(down) - 1}: one less than down")
         self.bands, self.down, self.up = bands, list(down), list(up)
-        self.encoder = nn.ModuleList(make_block(i, o) for i, o in zip([bands, *down], down, strict=False))
+        self.pool = nn.MaxPool2d(2)
+        self.encoder = nn.ModuleList(
+            make_block(nn.Conv2d(i, o, 3, padding=1)) for i, o in zip([bands, *down], down, strict=False)
+        )
         skips = reversed(down[:-1])
-        self.decoder = nn.ModuleList(make_block(below + skip, o) for below, skip, o in zip([down[-1], *up], skips, up, strict=False))
+        self.decoder = nn.ModuleList(
+            make_block(JoinConvolution(skip, below, o)) for skip, below, o in zip(skips, [down[-1], *up], up, strict=False)
+        )
         self.head = nn.Conv2d([*down, *up][-1], logits, 1)
         self.stride = 2 ** len(up)
         # Two 3x3 convolutions a level and bilinear upsampling reach 7 * 2**L - 2 pixels from an aligned core, for L > 1.
@@ -43,13 +60,14 @@ class UNet(SegmentationNetwork):
         for level, block in enumerate(self.encoder):
             if level:
                 skips.append(x)
-                x = nn.functional.max_pool2d(x, 2)
+                x = self.pool(x)
             for layer in block.children():
                 x = layer(x)
         for block in self.decoder:
             x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-            x = torch.cat([skips.pop(), x], dim=1)
-            for layer in block.children():
+            join, *layers = block.children()
+            x = join(skips.pop(), x)
+            for layer in layers:
                 x = layer(x)
         return self.head(x)
 

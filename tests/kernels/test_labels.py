@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hpcseg.kernels.labels import NODATA, close_calls, confidence, label
+from hpcseg.tiles import Window
 
 
 def both(kernel):
@@ -19,7 +20,7 @@ def logits_of(classes, seed=0, height=9, width=14):
 
 def labels_of(kernel, logits, valid, cut=0.0):
     out = np.full(valid.shape, 77, np.uint8)
-    kernel(logits, valid, np.float32(cut), out)
+    kernel(logits, valid, Window(0, 0, *valid.shape), (0,) * logits.shape[2], np.float32(cut), out)
     return out
 
 
@@ -53,12 +54,18 @@ def test_a_single_logit_is_class_1_from_the_threshold_on(kernel, threshold):
 
 
 @both(label)
-def test_logits_may_have_any_strides(kernel):
+def test_only_the_core_is_labelled(kernel):
     logits, valid = logits_of(4)
-    planar = np.ascontiguousarray(np.moveaxis(logits, -1, 0))
-    np.testing.assert_array_equal(
-        labels_of(kernel, np.moveaxis(planar, 0, -1)[1:, 2:], valid[1:, 2:]), labels_of(label, logits, valid)[1:, 2:]
-    )
+    out = np.full((5, 6), 77, np.uint8)
+    kernel(logits, valid, Window(2, 3, 5, 6), (0,) * 4, np.float32(0), out)
+    np.testing.assert_array_equal(out, labels_of(label, logits, valid)[2:7, 3:9])
+
+
+@both(label)
+def test_bits_of_bfloat16_are_labelled_as_their_values(kernel):
+    logits, valid = logits_of(3)
+    bits = (logits.view(np.uint32) >> 16).astype(np.uint16)
+    np.testing.assert_array_equal(labels_of(kernel, bits, valid), labels_of(label, logits, valid))
 
 
 @both(confidence)

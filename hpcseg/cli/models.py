@@ -9,8 +9,8 @@ import click
 
 from hpcseg.cli import config_option
 from hpcseg.errors import UsageError
-from hpcseg.models import NETWORKS, build, init_foreign, load_model, shipped_models
-from hpcseg.models.cost import operations_per_pixel, trainable_parameters
+from hpcseg.models import NETWORKS, init_foreign, load_model, shipped_models
+from hpcseg.models.cost import operations_per_pixel, outline, trainable_parameters
 
 
 @click.command("models")
@@ -20,7 +20,10 @@ from hpcseg.models.cost import operations_per_pixel, trainable_parameters
 @config_option
 @click.pass_obj
 def command(comm: Any, words: tuple[str, ...], bands: int, classes: int) -> int:
-    """List networks and shipped models, describe one of either, or write a model.toml for a .pt2 or TorchScript FILE."""
+    """List networks and shipped models, describe one of either, or write a model.toml for a .pt2 or TorchScript FILE.
+
+    Listed are trainable parameters, halo, stride, and operations for each pixel of a window: a multiplication and an addition are two.
+    """
     if words[:1] == ("init",):
         if len(words) != 2:
             raise UsageError("wanted: hpcseg models init FILE")
@@ -35,13 +38,15 @@ def command(comm: Any, words: tuple[str, ...], bands: int, classes: int) -> int:
 
 def _line(name: str, bands: int, classes: int) -> str:
     if name in NETWORKS:
-        network = build(name, bands, classes)
+        network = outline(name, bands, classes)
         cost, parameters = operations_per_pixel(network, bands), trainable_parameters(network)
-        halo, what = network.aligned_halo, NETWORKS[name].summary
+        halo, stride, what = network.aligned_halo, network.stride, NETWORKS[name].summary
         kind = f"network  bands={bands} classes={classes}"
     else:
         model = load_model(name)
-        halo, what, bands = model.halo, model.spec.description, model.spec.bands
-        cost, parameters = operations_per_pixel(model.network, bands), trainable_parameters(model.network)
+        halo, stride, what, bands = model.halo, model.stride, model.spec.description, model.spec.bands
+        cost = operations_per_pixel(model.network, bands, model.window or 256)
+        parameters = trainable_parameters(model.network)
         kind = f"model ({model.spec.network})  bands={bands} classes={', '.join(c.name for c in model.spec.classes)}"
-    return f"{name}: {kind}  parameters={parameters}  halo={halo} px  cost={cost / 1e3:.1f} kFLOP/px  {what}".rstrip()
+    numbers = f"parameters={parameters}  halo={halo} px  stride={stride} px  cost={cost / 1e3:.1f} kFLOP/px"
+    return f"{name}: {kind}  {numbers}  {what}".rstrip()

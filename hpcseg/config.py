@@ -96,3 +96,18 @@ def read_model(path: Path) -> ModelSpec:
 def encode_toml(record: Record) -> bytes:
     """The record as TOML."""
     return msgspec.toml.encode(record)
+
+
+class LabelSpec(Record, frozen=True):
+    """How labels become classes, [labels] in a configuration.
+
+    map: source value or colour "#rrggbb" -> class name or number, or "ignore"; empty = values are class numbers. ignore: values that
+    are not labelled. field: the attribute of a vector's polygons that is looked up in the map; "" = every polygon is class 1.
+    background: class of pixels outside all polygons, or "ignore". band: of a label raster, from 1.
+    """
+
+    map: dict[str, str | int] = {}
+    ignore: list[int] = []
+    field: str = ""
+    background: str | int = 0
+    band: int = 1

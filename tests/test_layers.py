@@ -17,7 +17,7 @@ ROWS = {
     0: ("errors", "environment"),
     1: ("config", "tiles", "georeference", "footprint", "partition", "kernels"),
     2: ("mpi", "raster", "area", "store", "device", "models", "progress"),
-    2.5: ("stream", "share"),
+    2.5: ("stream", "share", "truth"),
     3: ("statistics", "products", "synthetic"),
     3.3: ("inference",),
     3.6: ("planning",),

@@ -3,7 +3,9 @@
 from osgeo import gdal, ogr, osr
 
 from hpcseg.raster.aoi import read_aoi
+from hpcseg.raster.burn import VECTOR_SUFFIXES, PolygonBurner, read_polygons
 from hpcseg.raster.cells import CellCache, SceneReader, Values, set_block_cache
+from hpcseg.raster.labels import describe_labels, differing_grid
 from hpcseg.raster.listing import Entry, list_scenes, open_name
 from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_cost, read_array
 from hpcseg.raster.write import create_geotiff, epsg_wkt
@@ -19,19 +21,24 @@ def version() -> str:
 
 
 __all__ = [
+    "VECTOR_SUFFIXES",
     "CellCache",
     "Entry",
     "NodataRule",
+    "PolygonBurner",
     "Scene",
     "SceneReader",
     "Values",
     "create_geotiff",
     "describe",
+    "describe_labels",
+    "differing_grid",
     "epsg_wkt",
     "estimate_cost",
     "list_scenes",
     "open_name",
     "read_aoi",
     "read_array",
+    "read_polygons",
     "set_block_cache",
 ]

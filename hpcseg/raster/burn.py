@@ -87,7 +87,8 @@ def read_polygons(path: str, scene: Scene, field: str = "") -> Polygons:
     Raises SceneError: not readable, systems that do not fit, a scene with ground control points only, no polygons, no such field.
     """
     if scene.place.transform is None and (scene.place.wkt or scene.place.gcps):
-        raise SceneError(f"{path}: polygons need a scene with a geotransform; {scene.name} has ground control points only: gdalwarp it")
+        given = "ground control points only: gdalwarp it" if scene.place.gcps else "a reference system only"
+        raise SceneError(f"{path}: polygons need a scene with a geotransform; {scene.name} has {given}")
     try:
         dataset = gdal.OpenEx(path, gdal.OF_VECTOR)
         layers = [dataset.GetLayer(k) for k in range(dataset.GetLayerCount())]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import msgspec
 
 from hpcseg.config import ModelSpec
-from hpcseg.errors import UsageError
+from hpcseg.errors import SceneError, UsageError
 from hpcseg.models import Model
-from hpcseg.raster import Entry, NodataRule, Scene, Values, describe, open_name, read_aoi
+from hpcseg.raster import Entry, NodataRule, Scene, Values, describe, open_mask, open_name, read_aoi, with_mask
 from hpcseg.store import Layout
 from hpcseg.tiles import Grid
 
@@ -71,10 +71,26 @@ class Options:
 
 
 def describe_entry(entry: Entry, options: Options, resolution: float) -> Scene:
-    """Open and describe one scene as the options say, at a pixel size (0 = its own). Raises SceneError, UsageError."""
+    """Open and describe one scene as the options and its manifest say, at a pixel size (0 = its own).
+
+    Raises SceneError, and UsageError where --aoi is at fault.
+    """
     path = open_name(entry, options.crs, resolution, options.align)
-    scene = describe(path, entry.name, options.bands, options.nodata)
-    return msgspec.structs.replace(scene, aoi=read_aoi(options.aoi, scene)) if options.aoi else scene
+    scene = describe(path, entry.name, options.bands, options.nodata, entry.parts)
+    if mask := open_mask(entry, options.bands, options.crs, resolution, options.align):
+        scene = with_mask(scene, mask, entry.columns["mask"])
+    return msgspec.structs.replace(scene, aoi=_area_of_interest(entry, options, scene))
+
+
+def _area_of_interest(entry: Entry, options: Options, scene: Scene) -> str:
+    """That of the manifest, else that of the option, "" if there is none."""
+    own = entry.columns.get("aoi", "")
+    if not own:
+        return read_aoi(options.aoi, scene) if options.aoi else ""
+    try:
+        return read_aoi(own, scene)
+    except UsageError as error:
+        raise SceneError(f"its {error}") from error
 
 
 def choose_core(options: Options, model: Model) -> int:
@@ -108,7 +124,8 @@ def identity_of(scene: Scene, model: Model, layout: Layout, options: Options, pr
         "chunk": layout.chunk,
         "bands": list(scene.bands),
         "normalisation": {"kind": norm.kind, "mean": norm.mean, "std": norm.std, "percentiles": list(norm.percentiles)},
-        "nodata": {"rule": options.nodata_rule, "values": [None if v is None else str(v) for v in scene.nodata], "aoi": scene.aoi},
+        "nodata": {"rule": options.nodata_rule, "values": [None if v is None else str(v) for v in scene.nodata], "aoi": scene.aoi,
+                   "mask": scene.mask_digest},
         "precision": precision,
         "planes": list(layout.planes),
         "probability": options.probability,

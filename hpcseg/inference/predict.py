@@ -28,7 +28,7 @@ from hpcseg.inference.writer import Writer
 from hpcseg.kernels.warm import compile_kernels
 from hpcseg.mpi import Comm, Pulse, first_on_node
 from hpcseg.progress import Progress
-from hpcseg.raster import CellCache, Scene, set_block_cache
+from hpcseg.raster import CellCache, Entry, Scene, set_block_cache
 from hpcseg.stream import Source, Stream
 
 
@@ -48,7 +48,7 @@ class RankReport(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """A whole run. stopped: a signal ended it before its end."""
+    """A whole run. stopped: a signal ended it before its end. manifest: by scene, what its manifest says of it."""
 
     ranks: list[RankReport]
     refused: list[tuple[str, str]]
@@ -60,6 +60,7 @@ class Summary(msgspec.Struct):
     stopped: bool
     precision: str
     device: str
+    manifest: dict[str, dict[str, str]] = {}
 
     @property
     def failed(self) -> list[tuple[str, str, str]]:
@@ -94,8 +95,9 @@ def predict(comm: Comm, options: Options, stop: threading.Event) -> Summary | No
     summary = Summary(
         reports, settled.refused, settled.notes, len(settled.scenes), settled.plan.size, settled.plan.imbalance,
         time.perf_counter() - begin, mapped < settled.plan.size, settled.recipe.precision, device.name(),
+        {name: dict(entry.columns) for name, entry in settled.entries.items() if entry.columns},
     )  # fmt: skip
-    _write_reports(options, summary, settled.sources)
+    _write_reports(options, summary, settled.entries)
     return summary
 
 
@@ -115,8 +117,9 @@ def _open_files(comm: Comm, pulse: Pulse, settled: Settled, options: Options) ->
     attributes = _attributes(settled, options)
 
     def create(scene: int) -> None:
-        place = settled.scenes[scene].place
-        store.create(settled.paths[scene], settled.layouts[scene], settled.identities[scene], attributes, place)
+        place, name = settled.scenes[scene].place, settled.scenes[scene].name
+        said = attributes | {"manifest": json.dumps(dict(settled.entries[name].columns))}
+        store.create(settled.paths[scene], settled.layouts[scene], settled.identities[scene], said, place)
 
     return Writer(comm, pulse, settled.plan, settled.layouts, settled.paths, create)
 
@@ -201,17 +204,24 @@ class Ground:
         return float(self._areas[scene][tile])
 
 
-def _write_reports(options: Options, summary: Summary, sources: dict[str, str]) -> None:
-    """run.json, and a manifest of the scenes to try again. sources: what each scene's name stands for."""
+def _write_reports(options: Options, summary: Summary, entries: dict[str, Entry]) -> None:
+    """run.json, and failed.csv with the scenes to try again. entries: the scenes by name."""
     _publish(options.out / "run.json", json.dumps(msgspec.to_builtins(summary) | {"exit_code": summary.exit_code}, indent=1))
-    failed = options.out / "failed.csv"
-    failed.unlink(missing_ok=True)
+    (options.out / "failed.csv").unlink(missing_ok=True)
     reasons = dict(summary.refused) | {name: f"{window}: {reason}" for name, window, reason in summary.failed}
-    if reasons:
-        with failed.open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["scene", "id", "reason"])
-            rows.writerows([sources[name], name, reason] for name, reason in reasons.items())
+    # Reasons that belong to no one scene, such as those of statistics, have no row.
+    rows = [(entries[name], reason) for name, reason in reasons.items() if name in entries]
+    if rows:
+        _write_manifest(options.out / "failed.csv", rows)
+
+
+def _write_manifest(path: Path, rows: list[tuple[Entry, str]]) -> None:
+    """A CSV manifest of scenes and reasons, with all columns that their own manifests had."""
+    columns = dict.fromkeys(column for entry, _ in rows for column in entry.columns)
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, ["scene", "id", "reason", *columns])
+        table.writeheader()
+        table.writerows({"scene": entry.source, "id": entry.name, "reason": reason, **entry.columns} for entry, reason in rows)
 
 
 def _publish(path: Path, text: str) -> None:

@@ -39,7 +39,7 @@ _CRC_BATCH = 32
 @dataclass(frozen=True)
 class Settled:
     """A run, ready to start; the same on all ranks. Lists are by scene number. refused: (scene's name, reason) of the others.
-    sources: by name, the files of every scene as a manifest takes them."""
+    entries: every scene that was asked for, by name."""
 
     model: Model
     recipe: Recipe
@@ -50,7 +50,7 @@ class Settled:
     paths: list[Path]
     plan: Plan
     refused: list[tuple[str, str]]
-    sources: dict[str, str]
+    entries: dict[str, Entry]
     notes: list[str]
 
 
@@ -65,17 +65,25 @@ def open_scenes(
 ) -> tuple[list[Scene], list[tuple[str, str]]]:
     """The scenes that fit, and (name, reason) of those that do not; ranks share out the opening. Collective.
 
-    spec: the model whose bands and resolution they must have, None = any.
+    spec: the model whose bands and resolution they must have, None = any. Raises UsageError, shared by all ranks.
     """
 
-    def look(entry: Entry) -> Scene | str:
+    def look(entry: Entry) -> Scene | str | UsageError:
         try:
             scene = describe_entry(entry, options, options.resolution)
             return scene if spec is None else _fitting(entry, scene, options, spec)
         except SceneError as error:
             return str(error)
+        except UsageError as error:
+            return error
+
+    def refuse_wrong_use() -> None:
+        for each in found:
+            if isinstance(each, UsageError):
+                raise each
 
     found = share_out(comm, entries, look)
+    on_root(comm, refuse_wrong_use)
     scenes = [each for each in found if isinstance(each, Scene)]
     refused = [(entry.name, each) for entry, each in zip(entries, found, strict=True) if isinstance(each, str)]
     return scenes, refused
@@ -121,8 +129,8 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     works = [Work(y.grid, scene.striped, cost, old) for scene, y, cost, old in zip(scenes, layouts, costs, done, strict=True)]
     on_root(comm, lambda: _check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
     plan = make_plan(works, comm.size)
-    sources = {entry.name: entry.source for entry in entries}
-    return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, refused, sources, notes)
+    asked = {entry.name: entry for entry in entries}
+    return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, refused, asked, notes)
 
 
 def normalisation(

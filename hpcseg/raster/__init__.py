@@ -6,8 +6,10 @@ from hpcseg.raster.aoi import read_aoi
 from hpcseg.raster.burn import VECTOR_SUFFIXES, PolygonBurner, read_polygons
 from hpcseg.raster.cells import CellCache, SceneReader, Values, set_block_cache
 from hpcseg.raster.labels import describe_labels, differing_grid
-from hpcseg.raster.listing import Entry, list_scenes, open_name
-from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_cost, read_array
+from hpcseg.raster.listing import PATH_COLUMNS, Entry, list_scenes
+from hpcseg.raster.opening import open_mask, open_name
+from hpcseg.raster.pairing import Pair, pair_labels
+from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_cost, read_array, with_mask
 from hpcseg.raster.write import create_geotiff, epsg_wkt
 
 for _module in (gdal, ogr, osr):
@@ -21,10 +23,12 @@ def version() -> str:
 
 
 __all__ = [
+    "PATH_COLUMNS",
     "VECTOR_SUFFIXES",
     "CellCache",
     "Entry",
     "NodataRule",
+    "Pair",
     "PolygonBurner",
     "Scene",
     "SceneReader",
@@ -36,9 +40,12 @@ __all__ = [
     "epsg_wkt",
     "estimate_cost",
     "list_scenes",
+    "open_mask",
     "open_name",
+    "pair_labels",
     "read_aoi",
     "read_array",
     "read_polygons",
     "set_block_cache",
+    "with_mask",
 ]

@@ -16,7 +16,7 @@ def read_aoi(path: str, scene: Scene) -> str:
     Raises UsageError for a file without polygons, SceneError for a scene without a reference system or transform.
     """
     if not scene.place.wkt or scene.place.transform is None:
-        raise SceneError("has no reference system and transform, which --aoi needs")
+        raise SceneError("has no reference system and transform, which an area of interest needs")
     target = osr.SpatialReference(scene.place.wkt)
     target.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     ground = shapely.union_all(_polygons(path, target))
@@ -28,13 +28,13 @@ def _polygons(path: str, target: osr.SpatialReference) -> list[shapely.Geometry]
     try:
         dataset = gdal.OpenEx(path, gdal.OF_VECTOR)
     except RuntimeError as error:
-        raise UsageError(f"--aoi {path}: {error}") from error
+        raise UsageError(f"area of interest {path}: {error}") from error
     found = []
     for k in range(dataset.GetLayerCount()):
         layer = dataset.GetLayer(k)
         source = layer.GetSpatialRef()
         if source is None:
-            raise UsageError(f"--aoi {path}: its layer {layer.GetName()} has no reference system")
+            raise UsageError(f"area of interest {path}: its layer {layer.GetName()} has no reference system")
         source.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
         move = osr.CoordinateTransformation(source, target)
         for feature in layer:
@@ -44,5 +44,5 @@ def _polygons(path: str, target: osr.SpatialReference) -> list[shapely.Geometry]
                 geometry.Transform(move)
                 found.append(shapely.make_valid(shapely.from_wkb(bytes(geometry.ExportToWkb()))))
     if not found:
-        raise UsageError(f"--aoi {path}: no polygons in it")
+        raise UsageError(f"area of interest {path}: no polygons in it")
     return found

@@ -138,11 +138,11 @@ class SceneReader:
         for row in range(window.row // height * height, window.stop[0], height):
             for col in range(window.col // width * width, window.stop[1], width):
                 place = Window(row, col, height, width).intersect(self._extent)
-                yield place, self._cache.get((self.scene.path, row, col), partial(self._decode, place))
+                yield place, self._cache.get((self.scene.name, self.scene.path, row, col), partial(self._decode, place))
 
     def _decode(self, place: Window) -> Cell:
         try:
-            dataset = self._dataset()
+            dataset = self._dataset(self.scene.path)
             bands = list(self.scene.bands)
             pixels = np.empty((place.height, place.width, len(bands)), self._dtype)
             area = (place.col, place.row, place.width, place.height)
@@ -150,18 +150,27 @@ class SceneReader:
             target = pixels if len(bands) > 1 else pixels[:, :, 0]
             dataset.ReadAsArray(*area, buf_obj=target, interleave="pixel", band_list=bands)
             pixels = pixels.reshape(place.height, -1)
-            mask = dataset.GetRasterBand(bands[0]).GetMaskBand().ReadAsArray(*area) if self.scene.mask else _NO_MASK
-            if self._aoi is not None:
-                inside = covered_pixels(self._aoi, place)
-                mask = np.where(mask != 0, inside, 0) if self.scene.mask else inside
-            return Cell(pixels, np.ascontiguousarray(mask, np.uint8))
+            return Cell(pixels, self._mask(dataset, place, area))
         except RuntimeError as error:
             raise ReadError(f"{self.scene.sources}, {place}: {error}") from error
 
-    def _dataset(self) -> gdal.Dataset:
-        if not hasattr(self._local, "dataset"):
-            self._local.dataset = gdal.Open(self.scene.path)
-        return self._local.dataset
+    def _mask(self, dataset: gdal.Dataset, place: Window, area: tuple[int, int, int, int]) -> np.ndarray:
+        """Where the file's mask, the one beside it and the area of interest all have data; u8 (h, w), (0, 0) if there is none."""
+        found = []
+        if self.scene.mask:
+            found.append(dataset.GetRasterBand(self.scene.bands[0]).GetMaskBand().ReadAsArray(*area) != 0)
+        if self.scene.mask_path:
+            found.append(self._dataset(self.scene.mask_path).GetRasterBand(1).ReadAsArray(*area) != 0)
+        if self._aoi is not None:
+            found.append(covered_pixels(self._aoi, place) != 0)
+        return np.logical_and.reduce(found).view(np.uint8) if found else _NO_MASK
+
+    def _dataset(self, path: str) -> gdal.Dataset:
+        """This thread's own dataset of a path."""
+        opened = self._local.__dict__.setdefault("datasets", {})
+        if path not in opened:
+            opened[path] = gdal.Open(path)
+        return opened[path]
 
 
 def _typed_nodata(nodata: tuple[float | None, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""From what people type to the scenes of a run: files, globs, folders, manifests, and stacks of files as one scene."""
+"""From what people type to the scenes of a run: files, globs, folders, STAC, and manifests whose columns travel."""
 
 from __future__ import annotations
 
@@ -6,34 +6,44 @@ import csv
 import glob
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-from xml.sax.saxutils import escape
+from typing import Any
 
-from osgeo import gdal
+from osgeo import gdal, ogr
 
-from hpcseg.errors import SceneError, UsageError
+from hpcseg.errors import UsageError
 
-_RASTERS = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".nc", ".hgt", ".dat", ".bil"}
+RASTERS = {".tif", ".tiff", ".vrt", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".nc", ".hgt", ".dat", ".bil"}
+PATH_COLUMNS = ("label", "before", "mask", "aoi")
 _MANIFESTS = {".csv", ".txt", ".gpkg"}
+# A failed.csv says why a scene failed: true of that run alone, so it does not travel.
+_STAY = ("scene", "id", "reason")
 
 
-class Entry(NamedTuple):
-    """A scene to be opened. name: of its output. parts: the files that make it up, stacked in this order."""
+@dataclass(frozen=True)
+class Entry:
+    """A scene to be opened. name: of its output. parts: the files that make it up, stacked in this order.
+
+    columns: what else a manifest says of it, by column, as text; cells that are empty are left out. label, before, mask and aoi
+    are absolute paths.
+    """
 
     name: str
     parts: tuple[str, ...]
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def source(self) -> str:
         """The parts as a manifest takes them: files by their absolute paths."""
-        return "+".join(os.path.abspath(part) if os.path.exists(part) else part for part in self.parts)
+        return "+".join(part if _stands_alone(part) else os.path.abspath(part) for part in self.parts)
 
 
 def list_scenes(arguments: Sequence[str], assets: Sequence[str] = ()) -> list[Entry]:
     """Expand the SCENES of a command. A folder means the rasters in it, "a.tif+b.tif" a stack, .csv, .txt and .gpkg a manifest,
-    .json a STAC item, collection or catalogue, whose `assets` are stacked (default: those with the role "data").
+    .json a STAC item, collection or catalogue, whose `assets` are stacked (default: those with the role "data") and whose
+    datetime is the column date.
 
     Raises UsageError: nothing found, a manifest without a scene column, two scenes of one name.
     """
@@ -55,7 +65,7 @@ def list_scenes(arguments: Sequence[str], assets: Sequence[str] = ()) -> list[En
 def _expand(argument: str, assets: Sequence[str]) -> list[Entry]:
     path = Path(argument)
     if path.is_dir():
-        found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in _RASTERS)
+        found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in RASTERS)
         return [_entry(each) for each in found]
     if path.suffix.lower() in _MANIFESTS:
         return _manifest(path)
@@ -69,10 +79,15 @@ def _expand(argument: str, assets: Sequence[str]) -> list[Entry]:
     return [_entry(argument)]
 
 
-def _entry(text: str, name: str = "") -> Entry:
+def _entry(text: str) -> Entry:
     parts = (text,) if os.path.exists(text) else tuple(text.split("+"))
-    stem = parts[0].rstrip("/").rsplit("/", 1)[-1]
-    return Entry(name or (stem if stem.count(".") == 0 else stem.rsplit(".", 1)[0]), parts)
+    return Entry(stem(parts[0]), parts)
+
+
+def stem(path: str) -> str:
+    """The last part of a path without its suffix; paths that only GDAL understands have one too."""
+    last = path.rstrip("/").rsplit("/", 1)[-1]
+    return last if "." not in last else last.rsplit(".", 1)[0]
 
 
 def _manifest(path: Path) -> list[Entry]:
@@ -83,11 +98,13 @@ def _manifest(path: Path) -> list[Entry]:
     if path.suffix.lower() == ".gpkg":
         return _entries(path, _table(path))
     try:
-        lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    rows = [{"scene": line.strip()} for line in lines]
-    return _entries(path, list(csv.DictReader(lines)) if path.suffix.lower() == ".csv" else rows)
+        # Spreadsheets begin their CSV files with a byte order mark.
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip() and not line.startswith("#")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if path.suffix.lower() == ".csv":
+        return _entries(path, list(csv.DictReader(lines, skipinitialspace=True)))
+    return _entries(path, [{"scene": line.strip()} for line in lines])
 
 
 def _table(path: Path) -> list[dict[str, str]]:
@@ -96,25 +113,48 @@ def _table(path: Path) -> list[dict[str, str]]:
         dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR)
     except RuntimeError as error:
         raise UsageError(f"{path}: {error}") from error
-    features = [feature for k in range(dataset.GetLayerCount()) for feature in dataset.GetLayer(k)]
-    return [{name: str(value) for name, value in feature.items().items() if value is not None} for feature in features]
+    return [_fields(feature) for k in range(dataset.GetLayerCount()) for feature in dataset.GetLayer(k)]
 
 
-def _entries(path: Path, rows: list[dict[str, str]]) -> list[Entry]:
-    """Scenes of a manifest's rows. Raises UsageError: no such column, a row without a scene."""
-    if rows and "scene" not in rows[0]:
-        raise UsageError(f"{path}: no column scene among {', '.join(rows[0])}")
-    found = []
-    for number, row in enumerate(rows, start=1):
-        scene = (row.get("scene") or "").strip()
-        if not scene:
-            raise UsageError(f"{path}, row {number}: its column scene is empty")
-        found.append(_entry("+".join(_beside(path, part) for part in scene.split("+")), (row.get("id") or "").strip()))
+def _fields(feature: ogr.Feature) -> dict[str, str]:
+    """The fields that are set, as text; dates as year-month-day, which GDAL gives with slashes."""
+    found = {name: str(value) for name, value in feature.items().items() if value is not None}
+    for k in range(feature.GetFieldCount()):
+        name = feature.GetFieldDefnRef(k).GetName()
+        if name in found and feature.GetFieldDefnRef(k).GetType() in (ogr.OFTDate, ogr.OFTDateTime):
+            found[name] = found[name].replace("/", "-")
     return found
 
 
-def _beside(manifest: Path, part: str) -> str:
-    return part if part.startswith("/") or ":" in part else os.path.normpath(manifest.parent / part)
+def _entries(path: Path, rows: list[dict[Any, Any]]) -> list[Entry]:
+    """Scenes of a manifest's rows. Raises UsageError: no such column, a row without a scene or with more cells than columns."""
+    if rows and "scene" not in rows[0]:
+        raise UsageError(f"{path}: no column scene among {', '.join(rows[0])}")
+    return [_of_row(path, number, row) for number, row in enumerate(rows, start=1)]
+
+
+def _of_row(path: Path, number: int, row: dict[Any, Any]) -> Entry:
+    if None in row:
+        raise UsageError(f"{path}, row {number}: more cells than the {len(row) - 1} columns: put a cell that has a comma in quotes")
+    cells = {column.strip(): (value or "").strip() for column, value in row.items()}
+    if not cells["scene"]:
+        raise UsageError(f"{path}, row {number}: its column scene is empty")
+    entry = _entry(_beside(path, cells["scene"]))
+    columns = {column: value for column, value in cells.items() if column and value and column not in _STAY}
+    columns |= {column: _beside(path.absolute(), columns[column]) for column in PATH_COLUMNS if column in columns}
+    return Entry(cells.get("id") or entry.name, entry.parts, columns)
+
+
+def _stands_alone(part: str) -> bool:
+    """True for what means the same in every folder: absolute and /vsi paths, addresses, names of GDAL's drivers."""
+    return part.startswith("/") or ":" in part
+
+
+def _beside(manifest: Path, text: str) -> str:
+    """A path, or several joined by "+", that a file gives relative to itself."""
+    whole = manifest.parent / text
+    parts = [text] if whole.exists() else text.split("+")
+    return "+".join(part if _stands_alone(part) else os.path.normpath(manifest.parent / part) for part in parts)
 
 
 def _stac(path: Path, assets: Sequence[str]) -> Iterator[Entry]:
@@ -139,83 +179,7 @@ def _stac_item(path: Path, item: dict[str, Any], assets: Sequence[str]) -> Entry
     if missing or not chosen:
         what = f"no asset {', '.join(missing)}" if missing else 'no asset has the role "data"'
         raise UsageError(f"{path}: {what}; choose with --assets among {', '.join(there)}")
-    return Entry(str(item.get("id", path.stem)), tuple(_beside(path, there[name]["href"]) for name in chosen))
-
-
-def open_name(entry: Entry, crs: str = "", resolution: float = 0.0, align: bool = False) -> str:
-    """What GDAL opens for an entry: its path, or the XML of a VRT that stacks its parts and warps them where asked.
-
-    Raises SceneError if the parts lie on different grids and `align` is not set, or if a part of a stack has a mask.
-    """
-    try:
-        names = list(entry.parts)
-        if len(names) > 1:
-            names = [_stack(names, align)]
-        return _warp(names[0], crs, resolution) if crs or resolution else names[0]
-    except RuntimeError as error:
-        raise SceneError(f"cannot be opened: {str(error)[:300]}") from error
-
-
-def _stack(names: list[str], align: bool) -> str:
-    """XML of a VRT with all bands of all parts, in order; georeference of the first."""
-    first, sources = gdal.Open(names[0]), [gdal.Open(name) for name in names]
-    for k, source in enumerate(sources[1:], start=1):
-        if _grid(source) != _grid(first):
-            if not align:
-                raise SceneError(f"{names[k]} does not lie on the grid of {names[0]}; --align warps it there")
-            names[k] = _onto(first, source)
-            sources[k] = gdal.Open(names[k])
-    stack = gdal.GetDriverByName("VRT").Create("", first.RasterXSize, first.RasterYSize, 0)
-    if first.GetGCPCount():
-        stack.SetGCPs(first.GetGCPs(), first.GetGCPSpatialRef())
-    elif first.GetGeoTransform(can_return_null=True) is not None:
-        stack.SetGeoTransform(first.GetGeoTransform())
-    stack.SetSpatialRef(first.GetSpatialRef())
-    for name, source in zip(names, sources, strict=True):
-        for number in range(1, source.RasterCount + 1):
-            _add_band(stack, name, source.GetRasterBand(number), number)
-    return stack.GetMetadata("xml:VRT")[0]
-
-
-def _add_band(stack: gdal.Dataset, name: str, band: gdal.Band, number: int) -> None:
-    if band.GetMaskFlags() & gdal.GMF_PER_DATASET:
-        what = "has a mask or an alpha band, which a stack cannot keep"
-        raise SceneError(f"{name} {what}: give it a no-data value first (gdalwarp -dstnodata)")
-    stack.AddBand(band.DataType)
-    target = stack.GetRasterBand(stack.RasterCount)
-    source = f'<SourceFilename relativeToVRT="0">{escape(name)}</SourceFilename><SourceBand>{number}</SourceBand>'
-    target.SetMetadataItem("source_0", f"<SimpleSource>{source}</SimpleSource>", "new_vrt_sources")
-    if band.GetNoDataValue() is not None:
-        target.SetNoDataValue(band.GetNoDataValue())
-    for get, put in ((band.GetScale, target.SetScale), (band.GetOffset, target.SetOffset)):
-        if get() is not None:
-            put(get())
-
-
-def _grid(dataset: gdal.Dataset) -> tuple:
-    return dataset.RasterYSize, dataset.RasterXSize, dataset.GetGeoTransform(can_return_null=True), dataset.GetProjection()
-
-
-def _onto(first: gdal.Dataset, other: gdal.Dataset) -> str:
-    """XML of a VRT that warps a raster onto another's grid."""
-    transform = first.GetGeoTransform(can_return_null=True)
-    if transform is None or transform[2] or transform[4]:
-        raise SceneError("--align needs a first part that is georeferenced and not rotated")
-    x0, dx, _, y0, _, dy = transform
-    bounds = (x0, y0 + dy * first.RasterYSize, x0 + dx * first.RasterXSize, y0)
-    size = {"width": first.RasterXSize, "height": first.RasterYSize}
-    nodata = other.GetRasterBand(1).GetNoDataValue()
-    fill = {} if nodata is not None else {"dstNodata": 0}
-    warped = gdal.Warp("", other, format="VRT", dstSRS=first.GetProjection(), outputBounds=bounds, resampleAlg="bilinear", **size, **fill)
-    return warped.GetMetadata("xml:VRT")[0]
-
-
-def _warp(name: str, crs: str, resolution: float) -> str:
-    """XML of a VRT that warps a raster; its empty margin is no data, by an alpha band where the raster has no value for it."""
-    dataset = gdal.Open(name)
-    options: dict[str, Any] = {"dstSRS": crs} if crs else {}
-    if resolution:
-        options |= {"xRes": resolution, "yRes": resolution}
-    if dataset.GetRasterBand(1).GetMaskFlags() == gdal.GMF_ALL_VALID:
-        options["dstAlpha"] = True
-    return gdal.Warp("", dataset, format="VRT", resampleAlg="bilinear", **options).GetMetadata("xml:VRT")[0]
+    told = item.get("properties") or {}
+    date = told.get("datetime") or told.get("start_datetime")
+    parts = tuple(_beside(path, there[name]["href"]) for name in chosen)
+    return Entry(str(item.get("id", path.stem)), parts, {"date": str(date)} if date else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 
     bands: chosen ones, from 1. nodata, scale, offset: per chosen band (None: no such value). mask: the file has a mask or an
     alpha band. overviews: decimation factors. digest: of the first and last MiB of each of its files.
-    aoi: WKT polygon in pixels outside of which there is no data, "" if there is none.
+    aoi: WKT polygon in pixels outside of which there is no data, "" if there is none. mask_path: what GDAL opens for a raster beside
+    the file whose first band is 0 where there is no data, "" if there is none; mask_digest: of its files.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     place: Georeference
     digest: str
     aoi: str = ""
+    mask_path: str = ""
+    mask_digest: str = ""
 
     @property
     def striped(self) -> bool:
@@ -51,7 +55,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_gaps(self) -> bool:
         """True if some pixels may be no data."""
-        return bool(self.mask or self.aoi) or any(v is not None for v in self.nodata) or np.dtype(self.dtype).kind == "f"
+        return bool(self.mask or self.aoi or self.mask_path) or any(v is not None for v in self.nodata) or np.dtype(self.dtype).kind == "f"
 
     @property
     def sources(self) -> str:
@@ -62,8 +66,11 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
 NodataRule = Literal["all", "any"]
 
 
-def describe(path: str, name: str, bands: tuple[int, ...] = (), nodata: float | None = None) -> Scene:
+def describe(
+    path: str, name: str, bands: tuple[int, ...] = (), nodata: float | None = None, parts: Sequence[str] = ()
+) -> Scene:
     """Open a raster and describe it. bands: which to use, from 1; () = all but alpha. nodata: overrides the file's value.
+    parts: the rasters that it is made of, for the digest; () = it alone.
 
     Raises SceneError with what is wrong: cannot be opened, complex or palette pixels, a band that is not there.
     """
@@ -97,8 +104,8 @@ def describe(path: str, name: str, bands: tuple[int, ...] = (), nodata: float | 
         offset=tuple(band.GetOffset() or 0.0 for band in picked),
         mask=bool(flags & gdal.GMF_PER_DATASET),
         overviews=tuple(_decimation(dataset, picked[0], k) for k in range(picked[0].GetOverviewCount())),
-        place=_georeference(dataset),
-        digest=_digest(dataset, path),
+        place=georeference_of(dataset),
+        digest=_digest(parts or (path,)),
     )
 
 
@@ -114,7 +121,8 @@ def _decimation(dataset: gdal.Dataset, band: gdal.Band, level: int) -> int:
     return max(1, round(dataset.RasterXSize / band.GetOverview(level).XSize))
 
 
-def _georeference(dataset: gdal.Dataset) -> Georeference:
+def georeference_of(dataset: gdal.Dataset) -> Georeference:
+    """Where an open raster says that it lies."""
     transform = dataset.GetGeoTransform(can_return_null=True)
     gcps = [GroundPoint(p.GCPLine, p.GCPPixel, p.GCPX, p.GCPY, p.GCPZ, p.Id) for p in dataset.GetGCPs()]
     if gcps and transform is not None and tuple(transform) == (0.0, 1.0, 0.0, 0.0, 0.0, 1.0):
@@ -139,11 +147,19 @@ def _wkt(reference: osr.SpatialReference | None) -> str:
     return "" if reference is None else reference.ExportToWkt()
 
 
-def _digest(dataset: gdal.Dataset, path: str) -> str:
-    """SHA-256 over size, first and last MiB of each file that holds the scene's pixels."""
+def with_mask(scene: Scene, path: str, file: str) -> Scene:
+    """The scene with a mask beside it. path: what GDAL opens, on the scene's grid. file: what the mask was made of, for its digest."""
+    return msgspec.structs.replace(scene, mask_path=path, mask_digest=_digest((file,)))
+
+
+def _digest(rasters: Sequence[str]) -> str:
+    """SHA-256 over size, first and last MiB of each file that holds the pixels of some rasters.
+
+    The rasters are those that the user named: a warp does not list what lies behind its own sources.
+    """
     digest = hashlib.sha256()
-    files = sorted(each for each in dataset.GetFileList() or [path] if not each.endswith(".aux.xml"))
-    for each in files:
+    files = {file for raster in rasters for file in gdal.Open(raster).GetFileList() or [raster]}
+    for each in sorted(file for file in files if not file.endswith(".aux.xml")):
         status = gdal.VSIStatL(each)
         handle = gdal.VSIFOpenL(each, "rb")
         if handle is None or status is None:
@@ -160,27 +176,48 @@ def _digest(dataset: gdal.Dataset, path: str) -> str:
 
 def estimate_cost(scene: Scene, grid: Grid) -> np.ndarray:
     """Forward passes that each tile of a grid seems to cost, int64 (ny * nx,): 1, or 0 where there seems to be no data."""
-    seems = estimate_valid(scene, grid)
-    cost = np.ones(grid.size, bool) if seems is None else seems.ravel()
+    cost = np.ones(grid.size, bool)
+    for seems in (estimate_valid(scene, grid), _estimate_mask(scene, grid)):
+        cost &= True if seems is None else seems.ravel()
     return (cost & touched_tiles(read_wkt(scene.aoi), grid) if scene.aoi else cost).astype(np.int64)
 
 
 def estimate_valid(scene: Scene, grid: Grid) -> np.ndarray | None:
-    """Which tiles of a grid seem to have data, by the coarsest overview that still has 8 pixels along a core.
+    """Which tiles of a grid seem to have data in the file, by the coarsest overview that still has 8 pixels along a core.
 
     Returns bool (ny, nx), or None if the scene has no gaps or no such overview. An estimate: it only balances the work.
     """
-    factor = max((f for f in scene.overviews if f <= grid.core / 8), default=0)
-    if not scene.has_gaps or factor < 4:
+    level = _coarse_level(scene.overviews, grid)
+    if not scene.has_gaps or level is None:
         return None
     dataset = gdal.Open(scene.path)
-    level = scene.overviews.index(factor)
     masks = [dataset.GetRasterBand(b).GetOverview(level).GetMaskBand().ReadAsArray() != 0 for b in scene.bands]
-    mask = np.logical_or.reduce(masks)
+    return _any_in_tiles(np.logical_or.reduce(masks), scene.overviews[level], grid)
+
+
+def _estimate_mask(scene: Scene, grid: Grid) -> np.ndarray | None:
+    """The same by the overviews of the mask beside the file, None where it has none."""
+    if not scene.mask_path:
+        return None
+    dataset = gdal.Open(scene.mask_path)
+    band = dataset.GetRasterBand(1)
+    factors = [_decimation(dataset, band, k) for k in range(band.GetOverviewCount())]
+    level = _coarse_level(factors, grid)
+    return None if level is None else _any_in_tiles(band.GetOverview(level).ReadAsArray() != 0, factors[level], grid)
+
+
+def _coarse_level(factors: Sequence[int], grid: Grid) -> int | None:
+    """The overview to estimate with, by its number; finer ones than 4 are too dear to read."""
+    factor = max((f for f in factors if f <= grid.core / 8), default=0)
+    return list(factors).index(factor) if factor >= 4 else None
+
+
+def _any_in_tiles(seen: np.ndarray, factor: int, grid: Grid) -> np.ndarray:
+    """Which tiles have a True pixel in an overview, bool (ny, nx)."""
     ny, nx = grid.shape
-    rows = np.minimum(np.arange(ny) * grid.core // factor, mask.shape[0] - 1)
-    cols = np.minimum(np.arange(nx) * grid.core // factor, mask.shape[1] - 1)
-    return np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), cols, axis=1)
+    rows = np.minimum(np.arange(ny) * grid.core // factor, seen.shape[0] - 1)
+    cols = np.minimum(np.arange(nx) * grid.core // factor, seen.shape[1] - 1)
+    return np.logical_or.reduceat(np.logical_or.reduceat(seen, rows, axis=0), cols, axis=1)
 
 
 def read_array(path: Path, window: Window) -> np.ndarray:

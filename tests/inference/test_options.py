@@ -91,6 +91,8 @@ def test_whatever_changes_a_byte_changes_the_identity(scene, model):
         identity(msgspec.structs.replace(scene, height=101), model),
         identity(msgspec.structs.replace(scene, bands=(3, 2, 1)), model),
         identity(msgspec.structs.replace(scene, nodata=(9, 9, 9)), model),
+        identity(msgspec.structs.replace(scene, aoi="POLYGON EMPTY"), model),
+        identity(msgspec.structs.replace(scene, mask_path="m.tif", mask_digest="abc"), model),
         identity(scene, dataclasses.replace(model, digest="other")),
         identity(scene, dataclasses.replace(model, spec=msgspec.structs.replace(model.spec, normalisation=other_normalisation(model)))),
         identity(scene, model, core=128),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import threading
 from collections import namedtuple
 
 import numpy as np
 import pytest
-from osgeo import gdal
+from osgeo import gdal, ogr, osr
 
 from hpcseg import store
 from hpcseg.config import Normalisation
@@ -15,8 +17,10 @@ from hpcseg.errors import StoreError, UsageError
 from hpcseg.inference import prepare
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
-from hpcseg.inference.prepare import settle
+from hpcseg.inference.prepare import open_scenes, settle
 from hpcseg.mpi import Pulse
+from hpcseg.raster import list_scenes
+from hpcseg.statistics import statistics
 
 
 @pytest.fixture
@@ -237,3 +241,133 @@ def test_a_block_that_cannot_be_read_fails_its_tiles_and_the_run_goes_on(folder,
     assert stored.counts()["failed"] == len(summary.failed) > 0
     assert stored.counts()["missing"] == 0
     assert (labels(folder, "corrupt")[512:, 512:] == 255).all()
+
+
+# What a manifest says of its scenes.
+
+NORTH = "POLYGON ((500000 5000000, 502000 5000000, 502000 4999360, 500000 4999360, 500000 5000000))"
+
+
+def write_area(path, wkt=NORTH):
+    """A vector file with one polygon; NORTH covers the upper 64 rows of a.tif."""
+    system = osr.SpatialReference()
+    system.ImportFromEPSG(32633)
+    source = ogr.GetDriverByName("GPKG").CreateDataSource(str(path))
+    layer = source.CreateLayer("area", system)
+    feature = ogr.Feature(layer.GetLayerDefn())
+    feature.SetGeometry(ogr.CreateGeometryFromWkt(wkt))
+    layer.CreateFeature(feature)
+
+
+@pytest.fixture
+def manifest(folder, make_scene):
+    """manifest(row, ...) writes scenes.csv with the columns scene, id, date, aoi, mask; gives the options of a run over it.
+
+    Beside it: west.tif, a mask that leaves the columns 0 to 99 of a.tif, and north.gpkg.
+    """
+    pixels = np.zeros((1, 150, 200))
+    pixels[:, :, :100] = 1
+    make_scene(folder / "west.tif", 150, 200, 1, pixels=pixels)
+    write_area(folder / "north.gpkg")
+
+    def write(*rows, **changes):
+        (folder / "scenes.csv").write_text("\n".join(["scene,id,date,aoi,mask", *rows]) + "\n")
+        return options(folder, "scenes.csv", **changes)
+
+    return write
+
+
+def valid(folder, name):
+    return labels(folder, name) != 255
+
+
+def test_mask_and_area_of_a_row_are_no_data_for_that_scene_alone(folder, manifest, run):
+    rows = ("a.tif,north,2019,north.gpkg,", "a.tif,west,2020,,west.tif", "a.tif,both,,north.gpkg,west.tif", "a.tif,whole,,,")
+    assert run(manifest(*rows)).exit_code == 0
+    whole = valid(folder, "whole")
+    assert whole.sum() == 150 * 200 - 64 * 64
+    rows, cols = np.indices(whole.shape)
+    np.testing.assert_array_equal(valid(folder, "north"), whole & (rows < 64))
+    np.testing.assert_array_equal(valid(folder, "west"), whole & (cols < 100))
+    np.testing.assert_array_equal(valid(folder, "both"), whole & (rows < 64) & (cols < 100))
+
+
+def test_an_area_costs_only_the_tiles_that_it_touches(manifest, settled):
+    assert settled(manifest("a.tif,x,,north.gpkg,")).plan.load.sum() < settled(manifest("a.tif,x,,,")).plan.load.sum()
+
+
+def test_the_area_of_the_option_is_for_rows_without_one(folder, manifest, run):
+    write_area(folder / "top.gpkg", NORTH.replace("4999360", "4999900"))
+    run(manifest("a.tif,own,,north.gpkg,", "a.tif,other,,,", aoi=str(folder / "top.gpkg")))
+    assert [np.flatnonzero(valid(folder, name).any(1)).max() for name in ("own", "other")] == [63, 9]
+
+
+def test_columns_travel_to_the_prediction_file_and_the_report(folder, manifest, run):
+    run(manifest("a.tif,one,2019-07-23,north.gpkg,", "a.tif,two,,,"))
+    first, second = (json.loads(store.read(folder / "out" / f"{name}.h5").attributes["manifest"]) for name in ("one", "two"))
+    assert (first, second) == ({"date": "2019-07-23", "aoi": str(folder / "north.gpkg")}, {})
+    assert json.loads((folder / "out" / "run.json").read_text())["manifest"] == {"one": first}
+
+
+def test_a_mask_or_an_area_that_does_not_fit_refuses_its_scene_by_name(folder, manifest, run, make_scene):
+    make_scene(folder / "small.tif", 10, 20, 1)
+    summary = run(manifest("a.tif,good,,,", "a.tif,small,2019,,small.tif", "a.tif,absent,,absent.gpkg,", "a.tif,gone,,,gone.tif"))
+    reasons = dict(summary.refused)
+    assert (summary.exit_code, summary.scenes) == (3, 1)
+    assert "small.tif is 10x20 pixels, the scene 150x200" in reasons["small"]
+    assert "absent.gpkg" in reasons["absent"]
+    assert "its mask cannot be opened" in reasons["gone"]
+
+
+def test_the_next_try_has_all_columns_of_the_scenes_that_failed(folder, manifest, run, make_scene):
+    (folder / "b.tif").write_text("not yet there")
+    run(manifest("a.tif,one,2018,,", "b.tif,two,2019,north.gpkg,west.tif"))
+    with (folder / "out" / "failed.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [row.pop("id"), row.pop("date")] == ["two", "2019"]
+    assert "cannot be opened" in row.pop("reason")
+    assert row == {"scene": str(folder / "b.tif"), "aoi": str(folder / "north.gpkg"), "mask": str(folder / "west.tif")}
+    (folder / "b.tif").write_bytes((folder / "a.tif").read_bytes())
+    summary = run(options(folder, "out/failed.csv"))
+    assert (summary.exit_code, list(summary.manifest)) == (0, ["two"])
+    inside = np.outer(np.arange(150) < 64, np.arange(200) < 100)
+    np.testing.assert_array_equal(valid(folder, "two"), valid(folder, "one") & inside)
+    assert json.loads(store.read(folder / "out" / "two.h5").attributes["manifest"])["date"] == "2019"
+
+
+def test_another_mask_is_another_map(folder, manifest, run, make_scene):
+    chosen = manifest("a.tif,x,,,west.tif")
+    run(chosen)
+    assert run(chosen).planned_tiles == 0
+    make_scene(folder / "west.tif", 150, 200, 1)
+    with pytest.raises(UsageError, match=r"x\.h5 is another map: nodata is .*mask"):
+        run(chosen)
+
+
+def test_an_area_of_the_option_that_is_not_there_is_wrong_use(folder, settled):
+    with pytest.raises(UsageError, match=r"area of interest .*absent\.gpkg") as caught:
+        settled(options(folder, aoi=str(folder / "absent.gpkg")))
+    assert caught.value.shared, "one line from one rank"
+
+
+def test_statistics_see_what_mask_and_area_leave(alone, manifest):
+    chosen = manifest("a.tif,west,,,west.tif", "a.tif,both,,north.gpkg,west.tif")
+    with Pulse(alone, 60.0, threading.Event()) as pulse:
+        scenes, _ = open_scenes(alone, list_scenes(chosen.scenes), chosen, None)
+        found, _ = statistics(alone, pulse, scenes, "all", (50.0,), 1, 1 << 26)
+    assert [bands[0].count for bands in found] == [150 * 100 - 64 * 64, 64 * (100 - 64)]
+
+
+def test_a_mask_follows_a_scene_that_is_resampled(manifest, settled, make_model, folder):
+    make_model(folder / "m", spec={"resolution": 5.0})
+    (scene,) = settled(manifest("a.tif,x,,,west.tif", resample=True)).scenes
+    assert gdal.Open(scene.mask_path).ReadAsArray().shape == (scene.height, scene.width)
+    assert scene.height == pytest.approx(300, abs=2)
+
+
+def test_a_scene_that_statistics_cannot_read_whole_ends_with_a_report(folder, data, run, make_model):
+    make_model(folder / "m", spec={"normalisation": Normalisation(kind="scene")})
+    summary = run(options(folder, scenes=(str(data / "odd_inputs" / "corrupt.tif"),), core=256))
+    assert summary.exit_code == 3
+    with (folder / "out" / "failed.csv").open(newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["corrupt"]

@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from osgeo import gdal
 
 from hpcseg.errors import ReadError
-from hpcseg.raster import CellCache, SceneReader, Values, describe
+from hpcseg.raster import CellCache, SceneReader, Values, describe, with_mask
 from hpcseg.raster.cells import Cell
 from hpcseg.tiles import Window
 
@@ -268,3 +269,53 @@ def test_an_error_while_loading_reaches_all_who_wait_and_is_tried_again():
     cell = Cell(np.zeros((2, 2), np.uint8), np.empty((0, 0), np.uint8))
     assert cache.get("key", lambda: cell) is cell
     assert cache.nbytes == 4
+
+
+def half_mask(make_scene, path, columns):
+    """A mask of 200 x 180 pixels that leaves those columns."""
+    pixels = np.zeros((1, 200, 180))
+    pixels[..., columns] = 7
+    return str(make_scene(path, 200, 180, 1, pixels=pixels))
+
+
+def test_a_pixel_needs_the_file_the_mask_beside_it_and_the_area(make_scene, tmp_path):
+    scene = describe(str(make_scene(tmp_path / "a.tif", 200, 180, 2, nodata=40, block=128)), "a")
+    mask = half_mask(make_scene, tmp_path / "m.tif", slice(0, 120))
+    both = msgspec.structs.replace(with_mask(scene, mask, mask), aoi="POLYGON ((0 50, 180 50, 180 200, 0 200, 0 50))")
+    window = Window(30, 20, 170, 160)
+    (before, valid, _), (out, masked, count) = read(scene, window), read(both, window)
+    wanted = valid.copy()
+    wanted[:20], wanted[:, 100:] = 0, 0
+    np.testing.assert_array_equal(masked, wanted)
+    np.testing.assert_array_equal(out, before * wanted[..., None])
+    assert count == wanted.sum() < valid.sum()
+
+
+def test_a_mask_beside_the_file_adds_to_the_file_s_own(data, make_scene, tmp_path):
+    scene = describe(str(data / "odd_inputs" / "alpha.tif"), "x")
+    pixels = np.ones((1, scene.height, scene.width))
+    pixels[:, : scene.height // 2] = 0
+    mask = str(make_scene(tmp_path / "m.tif", scene.height, scene.width, 1, pixels=pixels))
+    window = Window(0, 0, scene.height, scene.width)
+    wanted = read(scene, window)[1] * pixels[0]
+    assert 0 < wanted.sum() < pixels.sum()
+    np.testing.assert_array_equal(read(with_mask(scene, mask, mask), window)[1], wanted)
+
+
+def test_one_file_under_two_names_keeps_its_masks_apart(make_scene, tmp_path):
+    path, cache = str(make_scene(tmp_path / "a.tif", 200, 180, 1)), CellCache(1 << 26)
+    for name, columns in (("west", slice(0, 90)), ("east", slice(90, 180))):
+        mask = half_mask(make_scene, tmp_path / f"{name}.tif", columns)
+        valid = read(with_mask(describe(path, name), mask, mask), Window(0, 0, 200, 180), cache=cache)[1]
+        assert valid[:, columns].all()
+        assert valid.sum() == 90 * 200
+
+
+def test_a_mask_that_breaks_while_it_is_read_fails_the_window_alone(data, make_scene, tmp_path):
+    broken = str(data / "odd_inputs" / "corrupt.tif")
+    corrupt = describe(broken, "corrupt")
+    scene = describe(str(make_scene(tmp_path / "a.tif", corrupt.height, corrupt.width, 1, block=512)), "a")
+    scene = with_mask(scene, broken, broken)
+    read(scene, Window(0, 0, 64, 64))
+    with pytest.raises(ReadError, match=r"a\.tif, rows 512:1024, cols 512:1024: .*corrupt\.tif"):
+        read(scene, Window(600, 600, 64, 64))

@@ -1,16 +1,16 @@
-"""From what people type to scenes: files, globs, folders, manifests, stacks and warps."""
+"""From what people type to scenes: files, globs, folders, STAC, and manifests with their columns."""
 
 from __future__ import annotations
 
 import json
+import pickle
+from pathlib import Path
 
-import numpy as np
 import pytest
-from osgeo import gdal, osr
+from osgeo import ogr
 
-from hpcseg.errors import SceneError, UsageError
-from hpcseg.raster import CellCache, Entry, SceneReader, Values, describe, list_scenes, open_name
-from hpcseg.tiles import Window
+from hpcseg.errors import UsageError
+from hpcseg.raster import Entry, list_scenes
 
 
 @pytest.fixture
@@ -23,16 +23,6 @@ def folder(make_scene, tmp_path):
 
 def names(entries):
     return [entry.name for entry in entries]
-
-
-def pixels(path, **options):
-    """All of a scene as the reader gives it: values (h, w, b) and validity."""
-    scene = describe(path, "x")
-    bands = len(scene.bands)
-    out, valid = np.empty((scene.height, scene.width * bands), np.float32), np.empty((scene.height, scene.width), np.uint8)
-    reader = SceneReader(scene, Values((1.0,) * bands, (0.0,) * bands), CellCache(1 << 26))
-    reader.read(Window(0, 0, scene.height, scene.width), 0, out, valid)
-    return out.reshape(scene.height, scene.width, bands), valid
 
 
 def test_a_file_is_named_by_its_stem():
@@ -98,11 +88,109 @@ def test_a_row_without_a_scene_is_refused_by_its_place(tmp_path, row):
         list_scenes([str(manifest)])
 
 
-def write_item(path, **assets):
+def manifest_of(tmp_path, text, name="scenes.csv"):
+    (tmp_path / name).write_text(text)
+    return list_scenes([str(tmp_path / name)])
+
+
+def test_all_other_columns_of_a_manifest_come_with_its_scenes(tmp_path):
+    rows = 'a.tif,north,2019-07-23,"Sound, inner",train\nb.tif,,2020-01-02,,\n'
+    first, second = manifest_of(tmp_path, f"scene,id,date,region,split\n{rows}")
+    assert first.columns == {"date": "2019-07-23", "region": "Sound, inner", "split": "train"}
+    assert second.columns == {"date": "2020-01-02"}
+    assert list_scenes(["a.tif"])[0].columns == {}
+
+
+def test_paths_in_columns_are_relative_to_the_manifest_and_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("m").mkdir()
+    columns = "label,before,mask,aoi,note"
+    (entry,) = manifest_of(Path("m"), f"scene,{columns}\na.tif,../t/a.tif,x.tif+y.tif,/vsizip/m.zip/m.tif,/far/aoi.gpkg,a/b\n")
+    assert entry.parts == ("m/a.tif",)
+    assert entry.columns == {
+        "label": str(tmp_path / "t" / "a.tif"),
+        "before": f"{tmp_path / 'm' / 'x.tif'}+{tmp_path / 'm' / 'y.tif'}",
+        "mask": "/vsizip/m.zip/m.tif",
+        "aoi": "/far/aoi.gpkg",
+        "note": "a/b",
+    }
+
+
+def test_why_a_scene_failed_before_does_not_travel(tmp_path):
+    assert manifest_of(tmp_path, "scene,reason,date\na.tif,gone,2019\n")[0].columns == {"date": "2019"}
+
+
+def test_an_entry_is_hashed_pickled_and_compared_with_its_columns(tmp_path):
+    (entry,) = manifest_of(tmp_path, "scene,date\na.tif,2019\n")
+    assert pickle.loads(pickle.dumps(entry)) == entry
+    assert hash(entry) == hash(Entry(entry.name, entry.parts, entry.columns))
+    assert entry != Entry(entry.name, entry.parts)
+
+
+def test_a_source_means_the_same_in_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (entry,) = list_scenes(["x/absent.tif+/vsizip/z.zip/b.tif"])
+    assert entry.source == f"{tmp_path / 'x' / 'absent.tif'}+/vsizip/z.zip/b.tif"
+
+
+def test_a_file_of_a_manifest_may_have_a_plus_in_its_name(make_scene, tmp_path):
+    path = str(make_scene(tmp_path / "a+b.tif", 4, 4))
+    assert manifest_of(tmp_path, "scene\na+b.tif\n") == [Entry("a+b", (path,))]
+
+
+def test_a_spreadsheet_s_byte_order_mark_and_spaces_do_not_matter(tmp_path):
+    (tmp_path / "s.csv").write_bytes("\ufeffscene, date \na.tif, 2019\n".encode())
+    (entry,) = list_scenes([str(tmp_path / "s.csv")])
+    assert (entry.name, entry.columns) == ("a", {"date": "2019"})
+
+
+def test_a_column_without_a_name_is_left_out(tmp_path):
+    assert manifest_of(tmp_path, ",scene,date\n0,a.tif,2019\n")[0].columns == {"date": "2019"}
+
+
+def test_a_row_with_more_cells_than_columns_is_refused_by_its_place(tmp_path):
+    with pytest.raises(UsageError, match=r"scenes\.csv, row 2: more cells than the 2 columns: .*quotes"):
+        manifest_of(tmp_path, "scene,region\na.tif,x\nb.tif,Sound, inner\n")
+
+
+def test_a_manifest_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "s.csv").write_bytes(b"scene\n\xff\xfe\xfa.tif\n")
+    with pytest.raises(UsageError, match=r"s\.csv: .*decode"):
+        list_scenes([str(tmp_path / "s.csv")])
+
+
+def test_a_geopackage_gives_columns_with_dates_as_year_month_day(tmp_path):
+    source = ogr.GetDriverByName("GPKG").CreateDataSource(str(tmp_path / "s.gpkg"))
+    layer = source.CreateLayer("scenes", None, ogr.wkbNone)
+    for name, kind in (("scene", ogr.OFTString), ("date", ogr.OFTDate), ("cloud", ogr.OFTReal), ("mask", ogr.OFTString)):
+        layer.CreateField(ogr.FieldDefn(name, kind))
+    feature = ogr.Feature(layer.GetLayerDefn())
+    feature["scene"], feature["date"], feature["cloud"] = "x/a.tif", "2019/07/23", 0.5
+    layer.CreateFeature(feature)
+    source = layer = None
+    (entry,) = list_scenes([str(tmp_path / "s.gpkg")])
+    assert entry == Entry("a", (str(tmp_path / "x" / "a.tif"),), {"date": "2019-07-23", "cloud": "0.5"})
+
+
+@pytest.mark.parametrize(
+    ("told", "columns"),
+    [
+        ({"datetime": "2019-07-23T10:00:00Z", "eo:cloud_cover": 3}, {"date": "2019-07-23T10:00:00Z"}),
+        ({"datetime": None, "start_datetime": "2019-07-01T00:00:00Z"}, {"date": "2019-07-01T00:00:00Z"}),
+        ({}, {}),
+    ],
+)
+def test_a_stac_item_gives_its_date(tmp_path, told, columns):
+    write_item(tmp_path / "S2A.json", told, red=("B04.tif", ["data"]))
+    assert list_scenes([str(tmp_path / "S2A.json")])[0].columns == columns
+
+
+def write_item(path, properties=None, **assets):
     content = {
         "type": "Feature",
         "id": path.stem,
         "links": [],
+        "properties": properties,
         "assets": {name: {"href": href, "roles": roles} for name, (href, roles) in assets.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,127 +238,3 @@ def test_two_scenes_of_one_name_are_refused_with_both(tmp_path):
     manifest = tmp_path / "scenes.csv"
     manifest.write_text("scene,id\nx/a.tif,first\ny/a.tif,second\n")
     assert names(list_scenes([str(manifest)])) == ["first", "second"]
-
-
-def test_one_file_is_opened_as_it_is(make_scene, tmp_path):
-    path = str(make_scene(tmp_path / "a.tif", 8, 8))
-    assert open_name(Entry("a", (path,))) == path
-
-
-def stack(make_scene, tmp_path, **second):
-    """Two scenes of one band; the second differs as told."""
-    first = make_scene(tmp_path / "a.tif", 40, 50, 1, "uint16", nodata=0, seed=1)
-    other = make_scene(tmp_path / "b.tif", **({"height": 40, "width": 50, "bands": 1, "dtype": "float32", "seed": 2} | second))
-    return Entry("pair", (str(first), str(other)))
-
-
-def test_a_stack_has_the_bands_of_its_parts_in_order(make_scene, tmp_path):
-    entry = stack(make_scene, tmp_path)
-    out, _ = pixels(open_name(entry))
-    for k, part in enumerate(entry.parts):
-        np.testing.assert_array_equal(out[..., k], gdal.Open(part).ReadAsArray())
-
-
-def test_a_stack_keeps_georeference_nodata_and_names_its_scene(make_scene, tmp_path):
-    scene = describe(open_name(stack(make_scene, tmp_path)), "pair")
-    assert scene.place.transform == (500000, 10, 0, 5000000, 0, -10)
-    assert scene.nodata == (0, None)
-    assert (scene.sources, scene.dtype) == ("pair", "float32")
-
-
-def test_a_stack_of_real_bands(data):
-    lakes = data / "sea_ice" / "s2_melt_lakes"
-    parts = tuple(str(lakes / f"S2_22WEV_20190723_{band}.tif") for band in ("B02_blue", "B04_red"))
-    out, valid = pixels(open_name(Entry("lakes", parts)))
-    raw = np.stack([gdal.Open(part).ReadAsArray() for part in parts], -1)
-    np.testing.assert_array_equal(valid, (raw != 0).any(-1))
-    np.testing.assert_array_equal(out, raw)
-
-
-def test_a_stack_takes_every_band_of_each_part(make_scene, tmp_path):
-    two, one = (make_scene(tmp_path / f"{bands}.tif", 20, 20, bands, seed=bands) for bands in (2, 1))
-    out, _ = pixels(open_name(Entry("x", (str(two), str(one)))))
-    wanted = [*gdal.Open(str(two)).ReadAsArray(), gdal.Open(str(one)).ReadAsArray()]
-    np.testing.assert_array_equal(out, np.stack(wanted, -1))
-
-
-def test_a_stack_of_rotated_parts_keeps_their_transform(data):
-    rotated = str(data / "odd_inputs" / "rotated.tif")
-    scene = describe(open_name(Entry("x", (rotated, rotated))), "x")
-    assert scene.bands == (1, 2)
-    assert scene.place == describe(rotated, "x").place
-
-
-def test_a_stack_of_parts_with_ground_control_points_keeps_them(data):
-    points = str(data / "rasters" / "cog_gcps.tif")
-    stacked, alone = describe(open_name(Entry("x", (points, points))), "x").place, describe(points, "x").place
-    assert (stacked.wkt, stacked.transform, stacked.gcp_wkt) == (alone.wkt, alone.transform, alone.gcp_wkt)
-    # A VRT writes pixel positions with four decimals.
-    for one, other in zip(stacked.gcps, alone.gcps, strict=True):
-        np.testing.assert_allclose((one.row, one.col, one.x, one.y, one.z), (other.row, other.col, other.x, other.y, other.z), atol=1e-4)
-
-
-def test_a_stack_of_parts_without_georeference_is_a_scene_without_one(make_scene, tmp_path):
-    parts = tuple(str(make_scene(tmp_path / f"{k}.tif", 9, 8, 1, transform=None, epsg=None, seed=k)) for k in range(2))
-    path = open_name(Entry("x", parts))
-    assert describe(path, "x").place.transform is None
-    assert pixels(path)[0].shape == (9, 8, 2)
-
-
-@pytest.mark.parametrize(
-    "second", [{"height": 41}, {"width": 51}, {"transform": (500005, 10, 0, 5000000, 0, -10)}, {"epsg": 32634}], ids=lambda s: next(iter(s))
-)
-def test_parts_on_different_grids_are_refused_by_name(make_scene, tmp_path, second):
-    with pytest.raises(SceneError, match=r"b\.tif does not lie on the grid of .*a\.tif; --align"):
-        open_name(stack(make_scene, tmp_path, **second))
-
-
-def test_align_warps_the_parts_onto_the_first(make_scene, tmp_path):
-    entry = stack(make_scene, tmp_path, height=60, width=70, transform=(499900.0, 10.0, 0, 5000100.0, 0, -10.0))
-    out, valid = pixels(open_name(entry, align=True))
-    assert out.shape == (40, 50, 2)
-    np.testing.assert_array_equal(out[..., 0], gdal.Open(entry.parts[0]).ReadAsArray())
-    np.testing.assert_array_equal(out[..., 1], gdal.Open(entry.parts[1]).ReadAsArray()[10:50, 10:60])
-    assert valid.all()
-
-
-def test_another_reference_system_is_read_through_a_warp(make_scene, tmp_path):
-    path = make_scene(tmp_path / "a.tif", 80, 90, 1, "uint16", nodata=0)
-    scene = describe(open_name(Entry("a", (str(path),)), crs="EPSG:3035"), "a")
-    assert osr.SpatialReference(scene.place.wkt).GetAuthorityCode(None) == "3035"
-    warped = gdal.Warp("", str(path), format="MEM", dstSRS="EPSG:3035", resampleAlg="bilinear").ReadAsArray()
-    out, valid = pixels(scene.path)
-    np.testing.assert_array_equal(out[..., 0], warped)
-    np.testing.assert_array_equal(valid, warped != 0)
-
-
-def test_a_stack_can_be_warped_too(make_scene, tmp_path):
-    out, valid = pixels(open_name(stack(make_scene, tmp_path), resolution=20.0))
-    assert out.shape == (20, 25, 2)
-    assert valid.all()
-
-
-def test_another_resolution_is_read_through_a_warp(make_scene, tmp_path):
-    path = make_scene(tmp_path / "a.tif", 80, 90)
-    scene = describe(open_name(Entry("a", (str(path),)), resolution=20.0), "a")
-    assert (scene.height, scene.width) == (40, 45)
-    assert scene.place.transform[1] == 20
-
-
-def test_what_a_warp_leaves_empty_is_no_data(data):
-    path = str(data / "rasters" / "cog_gcps.tif")
-    _, valid = pixels(open_name(Entry("x", (path,)), crs="EPSG:4326"))
-    corners = [valid[k, j] for k in (0, -1) for j in (0, -1)]
-    assert not any(corners), "the corners of a slanting swath lie outside it"
-
-
-def test_parts_that_cannot_be_opened_are_refused_by_name(make_scene, tmp_path):
-    path = str(make_scene(tmp_path / "a.tif", 8, 8))
-    with pytest.raises(SceneError, match=r"cannot be opened: .*absent\.tif"):
-        open_name(Entry("a", (path, str(tmp_path / "absent.tif"))))
-
-
-def test_a_reference_system_that_does_not_exist_is_refused(make_scene, tmp_path):
-    path = str(make_scene(tmp_path / "a.tif", 8, 8))
-    with pytest.raises(SceneError, match="9999999"):
-        open_name(Entry("a", (path,)), crs="EPSG:9999999")

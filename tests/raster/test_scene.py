@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 from osgeo import gdal
 
 from hpcseg.errors import SceneError
 from hpcseg.georeference import GroundPoint
-from hpcseg.raster import describe, estimate_cost
+from hpcseg.raster import describe, estimate_cost, with_mask
 from hpcseg.raster.scene import estimate_valid
 from hpcseg.tiles import Grid
 
@@ -202,3 +203,47 @@ def test_the_world_is_estimated_in_a_moment(data):
     rows, cols = (range(0, 16 * n, 16) for n in grid.shape)
     wanted = [[level[row : row + 16, col : col + 16].any() for col in cols] for row in rows]
     np.testing.assert_array_equal(seems, wanted)
+
+
+# A mask beside the file.
+
+
+def with_a_mask(make_scene, folder, *, overviews=True):
+    """A scene of 512 x 640 valid pixels whose mask leaves one part of it, and what that part touches in tiles of 128."""
+    scene = describe(str(make_scene(folder / "a.tif", 512, 640, 1)), "a")
+    pixels = np.zeros((1, 512, 640), np.uint8)
+    pixels[0, 100:200, 300:420] = 1
+    make_scene(folder / "m.tif", 512, 640, 1, pixels=pixels, block=64)
+    if overviews:
+        with_overviews(folder / "m.tif")
+    return with_mask(scene, str(folder / "m.tif"), str(folder / "m.tif")), pixels[0].reshape(4, 128, 5, 128).any((1, 3))
+
+
+def test_a_mask_beside_the_file_makes_gaps(make_scene, tmp_path):
+    assert with_a_mask(make_scene, tmp_path)[0].has_gaps
+
+
+def test_cost_is_estimated_from_the_mask_s_overviews_too(make_scene, tmp_path):
+    scene, wanted = with_a_mask(make_scene, tmp_path)
+    np.testing.assert_array_equal(estimate_cost(scene, Grid(512, 640, 128, 16)), wanted.ravel())
+
+
+def test_a_mask_without_overviews_costs_nothing_to_estimate(make_scene, tmp_path):
+    scene, _ = with_a_mask(make_scene, tmp_path, overviews=False)
+    assert estimate_cost(scene, Grid(512, 640, 128, 16)).all()
+
+
+def test_file_mask_and_area_together_decide_the_cost(make_scene, tmp_path):
+    scene, wanted = with_a_mask(make_scene, tmp_path)
+    left = msgspec.structs.replace(scene, aoi="POLYGON ((0 0, 380 0, 380 512, 0 512, 0 0))")
+    wanted[:, 3:] = False
+    assert wanted.any()
+    np.testing.assert_array_equal(estimate_cost(left, Grid(512, 640, 128, 16)), wanted.ravel())
+
+
+def test_the_mask_s_digest_follows_its_pixels_not_its_path(make_scene, tmp_path):
+    scene, _ = with_a_mask(make_scene, tmp_path)
+    moved = with_mask(scene, str(tmp_path / "a.tif"), str(shutil.copy(tmp_path / "m.tif", tmp_path / "n.tif")))
+    other = with_mask(scene, scene.mask_path, str(make_scene(tmp_path / "o.tif", 512, 640, 1)))
+    assert scene.mask_digest == moved.mask_digest != other.mask_digest
+    assert scene.digest == other.digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from hpcseg import __version__
 from hpcseg.config import Class
 from hpcseg.errors import StoreError, UsageError
 from hpcseg.georeference import Georeference
+from hpcseg.raster import PATH_COLUMNS
 from hpcseg.store import FAILED, MISSING, NODATA, Stored, read_window
 from hpcseg.tiles import Window
 
@@ -57,6 +59,12 @@ def legend(stored: Stored) -> list[Class]:
         return msgspec.json.decode(text(stored.attributes["classes"]), type=list[Class])
     except (KeyError, msgspec.MsgspecError) as error:
         raise StoreError(f"{stored.path}: no legend: attribute classes is not a list of name and color ({error})") from error
+
+
+def manifest_items(stored: Stored) -> dict[str, str]:
+    """What the manifest said of the scene, by column: date, region and whatever else it had. Paths mean nothing elsewhere and stay."""
+    columns = json.loads(text(stored.attributes.get("manifest", "{}")))
+    return {column: value for column, value in columns.items() if column not in PATH_COLUMNS}
 
 
 def tile_notes(stored: Stored) -> tuple[str, ...]:
@@ -182,6 +190,8 @@ def _compress(dataset: gdal.Dataset, part: Path, resampling: str, threads: int) 
 
 def _set_metadata(dataset: gdal.Dataset, stored: Stored) -> None:
     _set_place(dataset, stored.place)
+    for column, value in manifest_items(stored).items():
+        dataset.SetMetadataItem(column, value)
     dataset.SetMetadataItem("TIFFTAG_SOFTWARE", f"hpcseg {__version__}")
     dataset.SetMetadataItem("hpcseg_version", __version__)
     if "model" in stored.attributes:

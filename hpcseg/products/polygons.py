@@ -14,7 +14,7 @@ from hpcseg import __version__
 from hpcseg.area import BLOCK, Mapping, ground_plane, pixel_to_map, reference_system
 from hpcseg.config import Class
 from hpcseg.errors import StoreError
-from hpcseg.products.cog import Product, legend, publishing, staged, text, tile_notes
+from hpcseg.products.cog import Product, legend, manifest_items, publishing, staged, text, tile_notes
 from hpcseg.store import Stored
 
 _BATCH = 4096
@@ -73,6 +73,8 @@ def _create_layer(target: ogr.DataSource, stored: Stored, classes: list[Class], 
     layer = target.CreateLayer(name, reference_system(stored.place), ogr.wkbPolygon)
     for field, kind in _FIELDS:
         layer.CreateField(ogr.FieldDefn(field, kind))
+    for column, value in manifest_items(stored).items():
+        layer.SetMetadataItem(column, value)
     layer.SetMetadataItem("hpcseg_version", __version__)
     if "model" in stored.attributes:
         layer.SetMetadataItem("model", text(stored.attributes["model"]))

@@ -111,6 +111,20 @@ def test_a_cog_holds_the_labels_bit_by_bit_with_legend_and_overviews(tmp_path, l
     assert product.notes == ()
 
 
+MANIFEST = {"date": "2019-07-23", "region": "Sound, inner", "model": "of the manifest", "mask": "/far/mask.tif"}
+
+
+def test_what_the_manifest_said_travels_to_cog_and_polygons_but_paths(tmp_path, labels):
+    path = predict(tmp_path / "a.h5", labels, UTM, confidence=True, model="unet", manifest=json.dumps(MANIFEST))
+    found = [gdal.Open(str(file)).GetMetadata() for file in export(path, "cog", tmp_path / "a.tif").files]
+    source = ogr.Open(str(export(path, "gpkg", tmp_path / "a.gpkg").path))
+    found.append(source.GetLayer(0).GetMetadata())
+    for items in found:
+        assert (items["date"], items["region"]) == ("2019-07-23", "Sound, inner")
+        assert items["model"] == "unet", "what hpcseg itself says wins"
+        assert "mask" not in items
+
+
 def test_confidence_becomes_a_second_cog(tmp_path, labels):
     product = export(predict(tmp_path / "a.h5", labels, UTM, confidence=True), "cog", tmp_path / "a.tif")
     assert [path.name for path in product.files] == ["a.tif", "a_confidence.tif"]

@@ -53,11 +53,19 @@ def _polygonize(band: gdal.Band, raw: Path, min_area_px: int) -> None:
 
 def _finish(stored: Stored, classes: list[Class], raw: Path, part: Path, name: str) -> None:
     """Carry the scratch polygons to the ground, measure them and write the layer."""
+    target = ogr.GetDriverByName("GPKG").CreateDataSource(str(part))
+    try:
+        _fill(_create_layer(target, stored, classes, name), stored, classes, raw)
+        target.FlushCache()
+    finally:
+        # While its file is still there: what an error leaves open would write to it when it is collected.
+        target.Destroy()
+
+
+def _fill(layer: ogr.Layer, stored: Stored, classes: list[Class], raw: Path) -> None:
     grid = stored.layout.grid
     plane = ground_plane(stored.place, grid.height, grid.width)
-    target = ogr.GetDriverByName("GPKG").CreateDataSource(str(part))
-    layer = _create_layer(target, stored, classes, name)
-    target.StartTransaction()
+    layer.StartTransaction()
     for labels, shapes in _batches(raw):
         if max(labels) >= len(classes):
             raise StoreError(f"{stored.path}: label {max(labels)}, but the legend names {len(classes)} classes")
@@ -65,8 +73,7 @@ def _finish(stored: Stored, classes: list[Class], raw: Path, part: Path, name: s
         for k, shape in enumerate(shapely.to_wkb(_to_map(shapes, stored))):
             values = labels[k], classes[labels[k]].name, metres[k], round(pixels[k])
             _add(layer, shape, values)
-    target.CommitTransaction()
-    target.FlushCache()
+    layer.CommitTransaction()
 
 
 def _create_layer(target: ogr.DataSource, stored: Stored, classes: list[Class], name: str) -> ogr.Layer:

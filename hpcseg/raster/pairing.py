@@ -39,7 +39,8 @@ def pair_labels(entries: Sequence[Entry], labels: Sequence[str] = ()) -> tuple[l
     found = _find(entries, files)
     pairs = [Pair(entry, label) for entry, label in zip(entries, found, strict=True) if _is_there(label)]
     unpaired = [_phrase(entry, label) for entry, label in zip(entries, found, strict=True) if not _is_there(label)]
-    unpaired += [f"labels {file}: no scene" for file in files if file not in set(found)]
+    used = set(found)
+    unpaired += [f"labels {file}: no scene" for file in files if file not in used]
     if not pairs:
         more = f" and {len(unpaired) - _NAMED} more" if len(unpaired) > _NAMED else ""
         wanted = "give files of the scenes' stems, perhaps with _mask or _labels, or a manifest with a column label"

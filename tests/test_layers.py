@@ -18,9 +18,9 @@ ROWS = {
     1: ("config", "tiles", "georeference", "footprint", "partition", "kernels"),
     2: ("mpi", "raster", "area", "store", "device", "models", "progress"),
     2.5: ("stream", "share", "truth"),
-    3: ("statistics", "products", "synthetic"),
-    3.3: ("inference",),
-    3.6: ("planning",),
+    3: ("statistics", "products", "synthetic", "metrics"),
+    3.3: ("inference", "tally", "scorecard"),
+    3.6: ("planning", "training", "evaluation"),
     4: ("cli",),
     5: ("launch",),
 }
@@ -31,11 +31,11 @@ OWNERS = {
     "h5py": {"store"},
     "osgeo": {"raster", "area", "products"},
     "numba": {"kernels"},
-    "torch": {"models", "device", "inference"},
+    "torch": {"models", "device", "inference", "training"},
     "matplotlib": {"products"},
     "click": {"cli"},
     "tqdm": {"progress"},
-    "horovod": set(),
+    "horovod": {"training"},
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

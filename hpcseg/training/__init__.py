@@ -1,0 +1,1 @@
+"""Models from scenes and labels: samples, batches, losses, averaging over ranks, checkpoints."""

@@ -1,0 +1,123 @@
+"""Sums of gradients over ranks: Horovod, torch.distributed, or nothing to do on one rank. All give the same in a fixed order.
+
+Gradients go as one flat contiguous tensor: one reduction a step, whose order of additions cannot hang on timing, as that of
+tensors fused while they arrive does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+from datetime import timedelta
+from typing import Protocol
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from hpcseg.errors import UsageError
+from hpcseg.mpi import Comm
+from hpcseg.training.settings import Settings
+
+if importlib.util.find_spec("horovod"):
+    import horovod.torch as horovod
+else:
+    horovod = None
+
+
+class Averaging(Protocol):
+    """What training needs of a library that adds up tensors over ranks."""
+
+    name: str
+
+    def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
+        """The sum of a flat tensor over all ranks; may work in place. sizes: of the parameters that lie in it, in order."""
+
+    def close(self) -> None:
+        """Leave the group of ranks. Collective."""
+
+
+class Alone:
+    """One rank."""
+
+    name = "none"
+
+    def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
+        return flat
+
+    def close(self) -> None:
+        pass
+
+
+class Horovod:
+    """Horovod over MPI or NCCL. compression: gradients cross the network as fp16. adasum: sums that do not double common directions
+    (Maleki et al., MLSys 2021), a parameter at a time."""
+
+    name = "horovod"
+
+    def __init__(self, comm: Comm, settings: Settings) -> None:
+        # Our tensor is whole already; and ranks that compute must not be woken every millisecond where cores are few.
+        os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
+        os.environ.setdefault("HOROVOD_CYCLE_TIME", "1" if torch.cuda.is_available() else "5")
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(int(settings.stall)))
+        os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(int(settings.stall / 2)))
+        horovod.init(comm)
+        self._adasum = settings.adasum
+        self._compression = horovod.Compression.fp16 if settings.compression == "fp16" else horovod.Compression.none
+
+    def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
+        if not self._adasum:
+            return horovod.allreduce(flat, op=horovod.Sum, name="gradients", compression=self._compression)
+        parts = flat.split(sizes)
+        handles = [horovod.allreduce_async_(part, op=horovod.Adasum, name=f"gradient {k}") for k, part in enumerate(parts)]
+        for handle in handles:
+            horovod.synchronize(handle)
+        return flat
+
+    def close(self) -> None:
+        horovod.shutdown()
+
+
+class Torch:
+    """torch.distributed: NCCL on GPUs, else Gloo; its ranks find each other by a port that rank 0 names through MPI."""
+
+    name = "torch"
+
+    def __init__(self, comm: Comm, settings: Settings) -> None:
+        self._half = settings.compression == "fp16"
+        wait = timedelta(seconds=settings.stall)
+        # Rank 0 opens its store on any free port before the others are told of it.
+        store = torch.distributed.TCPStore(_address(), 0, comm.size, True, wait, False) if comm.rank == 0 else None
+        host, port = comm.bcast((_address(), store.port) if store else None)
+        if store is None:
+            store = torch.distributed.TCPStore(host, port, comm.size, False, wait)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend, store=store, rank=comm.rank, world_size=comm.size, timeout=wait)
+
+    def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
+        sent = flat.half() if self._half else flat
+        torch.distributed.all_reduce(sent)
+        return sent.float()
+
+    def close(self) -> None:
+        torch.distributed.destroy_process_group()
+
+
+def _address() -> str:
+    """This host as others reach it, the loopback where its name leads nowhere."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return "127.0.0.1"
+
+
+def choose(comm: Comm, settings: Settings) -> Averaging:
+    """The averaging that settings name; "auto" takes Horovod where it is installed. Collective. Raises UsageError."""
+    if settings.averaging == "horovod" and horovod is None:
+        raise UsageError("averaging is horovod, which is not installed: bash run/setup.sh builds it, or say --averaging torch")
+    if settings.adasum and (settings.averaging == "torch" or horovod is None):
+        raise UsageError("adasum is offered by Horovod alone: say --averaging horovod")
+    if comm.size == 1:
+        return Alone()
+    return Horovod(comm, settings) if settings.averaging != "torch" and horovod is not None else Torch(comm, settings)

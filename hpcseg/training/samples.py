@@ -1,0 +1,139 @@
+"""Samples: windows of scenes with labels, dealt out by blocks to train, validation and test, and ordered by seed for each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from hpcseg.errors import UsageError
+from hpcseg.tiles import Grid, Window
+
+PARTS = ("train", "validation", "test")
+
+
+class Block(NamedTuple):
+    """What is dealt out: a square of a scene, or a whole scene (row and col 0). part: where it went."""
+
+    scene: str
+    row: int
+    col: int
+    part: str
+
+
+@dataclass(frozen=True)
+class Samples:
+    """All samples of a run, the same on every rank. grids: of each scene, core = the sample's edge, halo 0.
+
+    scene, tile: int (n,) where each sample lies. block: int (n,) which block. counts: int64 (n, classes) labelled pixels.
+    part: int8 (n,) index into PARTS. edge: of a block in pixels, 0 = whole scenes.
+    """
+
+    grids: list[Grid]
+    scene: np.ndarray
+    tile: np.ndarray
+    block: np.ndarray
+    counts: np.ndarray
+    part: np.ndarray
+    blocks: list[Block]
+    edge: int
+
+    def of(self, part: str) -> np.ndarray:
+        """Numbers of a part's samples, rising."""
+        return np.flatnonzero(self.part == PARTS.index(part))
+
+    def limits(self, sample: int) -> Window:
+        """The pixels that a sample may move in: its block within the scene."""
+        grid, block = self.grids[self.scene[sample]], self.blocks[self.block[sample]]
+        return grid.extent.intersect(Window(block.row, block.col, self.edge, self.edge)) if self.edge else grid.extent
+
+    def class_counts(self, part: str) -> np.ndarray:
+        """Labelled pixels of each class in a part, int64 (classes,)."""
+        return self.counts[self.of(part)].sum(0)
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """How blocks are dealt out. edge: of a block, 0 = whole scenes. fixed: part by scene where a manifest says so."""
+
+    edge: int
+    validation: float
+    test: float
+    seed: int
+    fixed: dict[str, str] = {}
+
+
+def deal(names: Sequence[str], grids: list[Grid], counts: Sequence[np.ndarray], shares: Shares) -> Samples:
+    """Deal the samples that have labels out to the parts. counts: per scene int64 (tiles, classes).
+
+    Blocks, in an order drawn by the seed, go to test, then to validation, until each has its share of the labelled pixels; the rest
+    is train. Raises UsageError where a part that was asked for stays empty.
+    """
+    rows: list[tuple[int, int, int]] = []
+    blocks: dict[tuple[int, int, int], int] = {}
+    for s, (grid, table) in enumerate(zip(grids, counts, strict=True)):
+        for t in np.flatnonzero(table.sum(1)):
+            core = grid.core_window(int(t))
+            key = (s, core.row // shares.edge, core.col // shares.edge) if shares.edge else (s, 0, 0)
+            rows.append((s, int(t), blocks.setdefault(key, len(blocks))))
+    if not rows:
+        raise UsageError("no sample has a labelled pixel: do the labels lie on the scenes, and does [labels] map or ignore leave any?")
+    scene, tile, block = np.array(rows).T
+    table = np.stack([counts[s][t] for s, t, _ in rows])
+    parts = _parts(list(blocks), names, np.bincount(block, weights=table.sum(1)), shares)
+    named = [Block(names[s], y * shares.edge, x * shares.edge, PARTS[p]) for (s, y, x), p in zip(blocks, parts, strict=True)]
+    samples = Samples(grids, scene, tile, block, table, np.array(parts, np.int8)[block], named, shares.edge)
+    wanted = {"train": 1.0, "validation": shares.validation, "test": shares.test}
+    empty = [part for part in PARTS if wanted[part] and not len(samples.of(part))]
+    if empty:
+        what = f"blocks of {shares.edge} pixels" if shares.edge else "scenes"
+        raise UsageError(
+            f"the split leaves {' and '.join(empty)} empty: only {len(blocks)} {what} have labels; "
+            "make block smaller, give more scenes, or set that share to 0"
+        )
+    return samples
+
+
+def _parts(keys: list[tuple[int, int, int]], names: Sequence[str], weight: np.ndarray, shares: Shares) -> list[int]:
+    """The part of each block: the manifest's word first, then by a seeded order until the shares are reached."""
+    parts = [PARTS.index(shares.fixed[names[s]]) if names[s] in shares.fixed else 0 for s, _, _ in keys]
+    free = [k for k, (s, _, _) in enumerate(keys) if names[s] not in shares.fixed]
+    order = np.random.default_rng([shares.seed, len(keys)]).permutation(free)
+    total, place = weight[free].sum() if free else 0.0, 0
+    for part, share in ((2, shares.test), (1, shares.validation)):
+        taken = 0.0
+        # At least one block, and never the last: train needs it.
+        while share and place < len(order) - 1 and (not taken or taken + weight[order[place]] / 2 <= share * total):
+            taken += weight[order[place]]
+            parts[order[place]] = part
+            place += 1
+    return parts
+
+
+def epoch_order(samples: Samples, epoch: int, seed: int, balanced: bool) -> np.ndarray:
+    """The train samples of an epoch, in order: a permutation drawn by seed and epoch, the same for any number of ranks.
+
+    balanced: as many are drawn with replacement instead, a sample the likelier the rarer its classes are.
+    """
+    train = samples.of("train")
+    rng = np.random.default_rng([seed, epoch])
+    if not balanced:
+        return rng.permutation(train)
+    counts = samples.counts[train].astype(float)
+    rarity = 1.0 / np.maximum(counts.sum(0), 1.0)
+    chance = (counts / np.maximum(counts.sum(1, keepdims=True), 1.0)) @ rarity
+    return rng.choice(train, len(train), p=chance / chance.sum())
+
+
+def share_of(batch: np.ndarray, rank: int, size: int) -> np.ndarray:
+    """The part of a batch that a rank takes: contiguous, sizes differ by at most one, together the batch."""
+    return np.array_split(batch, size)[rank]
+
+
+def class_weights(counts: np.ndarray) -> np.ndarray:
+    """Loss weights float32 (classes,): inverse shares of the labelled pixels, with mean 1 over the classes that occur; 0 for others."""
+    present = counts > 0
+    weights = np.where(present, counts.sum() / np.maximum(counts, 1), 0.0)
+    return (weights / weights[present].mean()).astype(np.float32)

@@ -1,0 +1,145 @@
+"""What a training run is told: one record, from a TOML file and flags; and what follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from hpcseg.config import Class, LabelSpec, Record, decode_toml
+from hpcseg.errors import UsageError
+
+_NEEDED = ("scenes", "out", "classes")
+_NOT_IDENTITY = {"out", "threads", "readers", "epochs", "cache", "stall", "checkpoint_steps", "averaging", "cycle", "overwrite"}
+
+
+class Labels(LabelSpec, frozen=True):
+    """The truth: files, globs or folders that pair with the scenes by id or stem (or the manifest's label column), and their meaning."""
+
+    files: tuple[str, ...] = ()
+
+
+class Settings(Record, frozen=True):
+    """A training run.
+
+    network, options: a registered network and its own arguments. init: a model to start from. encoder_weights: a file in
+    torchvision's layout. freeze: a part that is not trained.
+    tile: edge of a sample in pixels. block: edge of the squares that are dealt out to train, validation and test, a multiple of
+    tile; 0 = whole scenes are dealt out. validation, test: shares of them. split_seed: deals them.
+    shift: samples move by up to half a tile within their block. brightness: largest relative change.
+    balance: "weights" weighs classes by the inverse of their share, "sampling" draws samples with rare classes more often.
+    batch: samples of a step over all ranks; batch_per_rank, if not 0, sets it to that times the ranks. accumulate: parts of a
+    rank's share of a batch that pass one after the other. rate: learning rate; scale_rate multiplies it by the number of ranks.
+    warmup: epochs of linear rise. loss: terms added. gamma: of the focal loss. clip: largest norm of the gradient, 0 = any.
+    score: what chooses the checkpoint on the validation samples. checkpoint_steps: steps between checkpoints, 0 = each epoch.
+    """
+
+    scenes: tuple[str, ...]
+    out: Path
+    classes: tuple[Class, ...]
+    labels: Labels = Labels()
+    network: str = "unet-light"
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    init: str = ""
+    encoder_weights: str = ""
+    freeze: Literal["", "encoder"] = ""
+    bands: tuple[int, ...] = ()
+    nodata: float | None = None
+    nodata_rule: Literal["all", "any"] = "all"
+    crs: str = ""
+    resolution: float = 0.0
+    align: bool = False
+    aoi: str = ""
+    assets: tuple[str, ...] = ()
+    normalisation: Literal["fixed", "scene"] = "fixed"
+    tile: int = 256
+    block: int = 1024
+    validation: float = 0.15
+    test: float = 0.15
+    split_seed: int = 0
+    seed: int = 0
+    flips: bool = True
+    rotations: bool = True
+    shift: bool = True
+    brightness: float = 0.1
+    balance: Literal["none", "weights", "sampling"] = "none"
+    epochs: int = 20
+    batch: int = 8
+    batch_per_rank: int = 0
+    accumulate: int = 1
+    loss: tuple[Literal["cross-entropy", "focal", "dice"], ...] = ("cross-entropy",)
+    gamma: float = 2.0
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    rate: float = 1e-3
+    scale_rate: bool = False
+    warmup: float = 1.0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    momentum: float = 0.9
+    decay: float = 1e-4
+    clip: float = 0.0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    on_nan: Literal["stop", "skip"] = "stop"
+    score: Literal["f1", "iou", "accuracy"] = "f1"
+    checkpoint_steps: int = 0
+    averaging: Literal["auto", "horovod", "torch"] = "auto"
+    compression: Literal["none", "fp16"] = "none"
+    adasum: bool = False
+    overwrite: bool = False
+    threads: int = 1
+    readers: int = 1
+    cache: int = 128
+    stall: float = 600.0
+
+    @property
+    def names(self) -> list[str]:
+        """The classes' names, class 0 first."""
+        return [each.name for each in self.classes]
+
+    def identity(self) -> dict[str, Any]:
+        """All that a checkpoint must share with the run that resumes it; what only says where, how fast or how long is left out."""
+        fields = msgspec.to_builtins(self, enc_hook=str)
+        return {key: value for key, value in sorted(fields.items()) if key not in _NOT_IDENTITY}
+
+
+def read_settings(path: Path | None, flags: dict[str, Any]) -> Settings:
+    """The settings of a TOML file, if there is one; flags that were given win. Raises UsageError in one line."""
+    values: dict[str, Any] = decode_toml(path, dict) if path else {}
+    where = str(path) if path else "hpcseg train"
+    for key, value in flags.items():
+        if key == "labels":
+            values.setdefault("labels", {})["files"] = value
+        else:
+            values[key] = value
+    missing = [key for key in _NEEDED if key not in values]
+    if missing:
+        raise UsageError(f"{where}: no {', '.join(missing)}: give them in the TOML file (hpcseg train CONFIG.toml) or as flags")
+    try:
+        settings = msgspec.convert(values, Settings, dec_hook=lambda kind, value: kind(value))
+    except (msgspec.ValidationError, TypeError) as error:
+        raise UsageError(f"{where}: {error}") from error
+    _check(where, settings)
+    return settings
+
+
+def _check(where: str, s: Settings) -> None:
+    """Values that cannot be meant. Raises UsageError."""
+    positive = {"tile": s.tile, "epochs": s.epochs, "batch": s.batch, "accumulate": s.accumulate, "rate": s.rate,
+                "threads": s.threads, "readers": s.readers, "cache": s.cache, "stall": s.stall}  # fmt: skip
+    wrong = [f"{key} is {value}, wanted above 0" for key, value in positive.items() if not value > 0]
+    if s.block < 0 or s.block % max(1, s.tile):
+        wrong.append(f"block is {s.block}, wanted a multiple of tile ({s.tile}), or 0 to deal out whole scenes")
+    if s.validation < 0 or s.test < 0 or s.validation + s.test >= 1:
+        wrong.append(f"validation is {s.validation} and test {s.test}, wanted shares of 0 or more that sum to less than 1")
+    if not 2 <= len(s.classes) <= 255:
+        wrong.append(f"{len(s.classes)} classes, wanted 2 to 255 ([[classes]] with name and color, class 0 first)")
+    if not 0 <= s.brightness < 1:
+        wrong.append(f"brightness is {s.brightness}, wanted 0 or more and below 1")
+    if min(s.batch_per_rank, s.warmup, s.decay, s.clip, s.checkpoint_steps) < 0:
+        wrong.append("batch_per_rank, warmup, decay, clip and checkpoint_steps must not be negative")
+    if not s.loss:
+        wrong.append("loss is empty, wanted some of cross-entropy, focal, dice")
+    if s.init and s.encoder_weights:
+        wrong.append("init and encoder_weights are both given: choose one")
+    if wrong:
+        raise UsageError(f"{where}: {'; '.join(wrong)}")

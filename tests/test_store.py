@@ -301,3 +301,25 @@ def test_a_window_is_read_from_where_it_lies(finished):
     whole = store.read_window(finished, LAYOUT.grid.extent)
     window = Window(20, 100, 90, 70)
     np.testing.assert_array_equal(store.read_window(finished, window), whole[window.slices])
+
+
+def test_a_plane_that_stays_open_gives_the_windows_of_a_file(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 9, (90, 70)).astype(np.uint8)
+    layout = Layout(Grid(90, 70, 32, 0), 32)
+    store.create(tmp_path / "a.h5", layout, {"core": 32, "halo": 0}, {}, Georeference())
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["labels"][:] = labels
+    reader = store.PlaneReader(store.read(tmp_path / "a.h5"))
+    for window in (Window(0, 0, 90, 70), Window(31, 5, 2, 60), Window(89, 69, 1, 1)):
+        out = np.full((100, 100), 77, np.uint8)
+        reader.read(window, out[: window.height, : window.width])
+        np.testing.assert_array_equal(out[: window.height, : window.width], labels[window.slices])
+    reader.close()
+
+
+def test_a_plane_of_a_file_that_is_gone_is_an_error_that_names_it(tmp_path):
+    store.create(tmp_path / "a.h5", Layout(Grid(8, 8, 8, 0), 8), {"core": 8, "halo": 0}, {}, Georeference())
+    stored = store.read(tmp_path / "a.h5")
+    stored.path.unlink()
+    with pytest.raises(StoreError, match=r"a\.h5"):
+        store.PlaneReader(stored)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from maps import blurred, patches, write_map
 from numpy.lib.stride_tricks import sliding_window_view
+from osgeo import gdal
 
 from hpcseg.config import LabelSpec
 from hpcseg.errors import StoppedError, UsageError
@@ -205,6 +206,21 @@ def test_truth_that_cannot_be_read_in_places_is_listed_and_the_rest_counts(judge
     assert found.exit_code == 3
     assert [each[0] for each in found.failed] == ["corrupt"] * len(found.failed)
     assert "corrupt.tif" in found.failed[0][2]
+
+
+def test_footprints_of_a_real_scene_judge_a_map_made_from_its_mask(judged, data, tmp_path):
+    folder = data / "buildings" / "kampala"
+    mask = gdal.Open(str(folder / "z21_mask_3072x2048.tif")).ReadAsArray()
+    shifted = np.roll(mask, (4, 6), (0, 1))
+    place = describe(str(folder / "z21_rgb_3072x2048.tif"), "kampala").place
+    path = write_map(tmp_path / "z21.h5", shifted, place=place)
+    (scene,) = judged([path], folder / "z21_mask_3072x2048.tif", spec=LabelSpec()).scenes
+    np.testing.assert_array_equal(scene.table, confusion(mask, shifted)[0])
+    (burned,) = judged([path], folder / "labels_z21.geojson", spec=LabelSpec()).scenes
+    np.testing.assert_allclose(figures(burned.table), figures(scene.table), atol=0.01)
+    (tolerant,) = judged([path], folder / "z21_mask_3072x2048.tif", spec=LabelSpec(), border=6).scenes
+    # Roofs that the shift took over the scene's edge came back at the other: they alone are wrong beyond the tolerance.
+    assert figures(tolerant.table)[1, 1] > 0.995 > 0.98 > figures(scene.table)[1, 1]
 
 
 def test_a_stop_ends_it_before_anything_is_said(judged, make_pair):

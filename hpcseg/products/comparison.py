@@ -22,6 +22,7 @@ _DPI = 200
 _INK, _MUTED, _FRAME, _HATCH = "#1b1f24", "#68707a", "#3c434b", "#c9ced3"
 _MARGIN, _GAP, _TITLE, _CAPTION, _ROW = 0.26, 0.16, 0.56, 0.2, 0.2
 _WIDEST, _TALLEST, _NARROWEST, _ENTRY = 3.3, 5.0, 6.0, 1.9
+_SWATCH, _LETTER = 0.36, 0.066
 _WIDE_SCENE = 0.4
 _NOT_SHOWN = ("not labelled, or no data", "none")
 # What an error panel tells apart, in the order of its index; blue and vermilion differ for all eyes (Okabe and Ito 2008).
@@ -113,14 +114,15 @@ class _Sheet:
             down * (self.panel_height + _CAPTION + _GAP) - _GAP,
         )
         self.inner = max(self.block[0], _NARROWEST)
-        self.columns = max(1, int(self.inner / _ENTRY))
+        longest = max(len(str(entry.get_label())) for entry in (*self.legend, *self.kinds))
+        self.columns = max(1, int(self.inner / max(_ENTRY, _SWATCH + _LETTER * longest)))
         rows = sum(-(-len(part) // self.columns) for part in (self.legend, self.kinds))
         self.width = self.inner + 2 * _MARGIN
         self.height = self.block[1] + _TITLE + _ROW * rows + 0.25 + 2 * _MARGIN
 
     def draw(self) -> Figure:
         self.figure = Figure(figsize=(self.width, self.height), dpi=_DPI, facecolor="white")
-        FigureCanvasAgg(self.figure)
+        self.canvas = FigureCanvasAgg(self.figure)
         top = self.height - _MARGIN
         self._text(_MARGIN, top, self.what.title, 12.5, _INK, weight="bold", va="top")
         self._text(_MARGIN, top - 0.26, self.what.subtitle, 8, _MUTED, va="top")
@@ -135,7 +137,11 @@ class _Sheet:
         return self.figure
 
     def _text(self, x: float, y: float, words: str, size: float, color: str, **style: Any) -> None:
-        self.figure.text(x, y, words, transform=self.figure.dpi_scale_trans, fontsize=size, color=color, **style)
+        """A line of text, made smaller where it would leave the page."""
+        artist = self.figure.text(x, y, words, transform=self.figure.dpi_scale_trans, fontsize=size, color=color, **style)
+        room = (self.width - 2 * _MARGIN) * _DPI
+        extent = artist.get_window_extent(self.canvas.get_renderer()).width
+        artist.set_fontsize(size * min(1.0, room / extent) if extent else size)
 
     def _draw_panel(self, k: int, name: str, image: np.ndarray, top: float) -> None:
         row, col = divmod(k, self.across)

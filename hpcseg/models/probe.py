@@ -65,8 +65,10 @@ def _shift(run: Callable[[Tensor], Tensor], field: Tensor, logits: Tensor, scale
     size, best = logits.shape[-1], float("inf")
     for s in _STRIDES:
         moved = run(field[None, :, s : s + size, s : s + size])
-        keep = slice(margin + s, size - margin)
-        back = slice(margin, size - margin - s)
+        # The halo is that of aligned cores: pixels between two aligned origins see up to s - 1 pixels more on one side.
+        border = -(-margin // s) * s
+        keep = slice(border + s, size - border)
+        back = slice(border, size - border - s)
         if keep.stop <= keep.start:
             break
         difference = float((logits[:, keep, keep] - moved[:, back, back]).abs().max()) / scale

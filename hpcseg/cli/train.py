@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from hpcseg.cli import stall_option, threads_option
+from hpcseg.cli import Words, stall_option, threads_option
 from hpcseg.environment import stop_requested
 from hpcseg.mpi import on_root
 from hpcseg.training.settings import read_settings
@@ -19,6 +20,7 @@ from hpcseg.training.train import exit_code, report_lines, train
 @click.option("--config", "config_flag", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The same as CONFIG.")
 @click.option("--scenes", multiple=True, help="Files, globs, folders, manifests; may be given several times.")
 @click.option("--labels", multiple=True, help="Labels: rasters, vector files, maps; pair with the scenes by id or stem.")
+@click.option("--classes", type=Words(str, "other,building"), metavar="NAME,...", help="Names of the classes, class 0 first.")
 @click.option("--model", "network", help="The network: see hpcseg models.")
 @click.option("--init", help="A model to start from.")
 @click.option("--encoder-weights", help="A file of encoder weights in torchvision's layout.")
@@ -40,7 +42,9 @@ from hpcseg.training.train import exit_code, report_lines, train
 def command(comm: Any, config: Path | None, config_flag: Path | None, **flags: Any) -> int:
     """Train a model as CONFIG, a TOML file, says; flags win. Run it again to resume."""
     given = {key: list(value) if isinstance(value, tuple) else value for key, value in flags.items() if value not in (None, ())}
-    settings = on_root(comm, lambda: read_settings(config or config_flag, given))
+    source = click.get_current_context().get_parameter_source
+    defaults = {key: given.pop(key) for key in ("threads", "stall") if source(key) is not ParameterSource.COMMANDLINE}
+    settings = on_root(comm, lambda: read_settings(config or config_flag, given, defaults))
     outcome = train(comm, settings, stop_requested)
     if outcome is not None:
         print("\n".join(report_lines(settings, outcome)))

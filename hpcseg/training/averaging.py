@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Protocol
 
@@ -16,9 +18,10 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from hpcseg.errors import UsageError
+from hpcseg.errors import HpcsegError, UsageError
 from hpcseg.mpi import Comm
 from hpcseg.training.settings import Settings
+from hpcseg.training.together import together
 
 if importlib.util.find_spec("horovod"):
     import horovod.torch as horovod
@@ -114,10 +117,26 @@ def _address() -> str:
 
 def choose(comm: Comm, settings: Settings) -> Averaging:
     """The averaging that settings name; "auto" takes Horovod where it is installed. Collective. Raises UsageError."""
+    together(comm, lambda: _check(settings))
+    if comm.size == 1:
+        return Alone()
+    return Horovod(comm, settings) if settings.averaging != "torch" and horovod is not None else Torch(comm, settings)
+
+
+@contextmanager
+def leaving(averaging: Averaging) -> Iterator[None]:
+    """Leave the group of ranks at the end, also after an error that all ranks share; after one of this rank alone the job ends at once."""
+    try:
+        yield
+    except HpcsegError as error:
+        if getattr(error, "shared", False):
+            averaging.close()
+        raise
+    averaging.close()
+
+
+def _check(settings: Settings) -> None:
     if settings.averaging == "horovod" and horovod is None:
         raise UsageError("averaging is horovod, which is not installed: bash run/setup.sh builds it, or say --averaging torch")
     if settings.adasum and (settings.averaging == "torch" or horovod is None):
         raise UsageError("adasum is offered by Horovod alone: say --averaging horovod")
-    if comm.size == 1:
-        return Alone()
-    return Horovod(comm, settings) if settings.averaging != "torch" and horovod is not None else Torch(comm, settings)

@@ -18,11 +18,13 @@ NAME = "checkpoint.pt"
 
 
 class Position(msgspec.Struct):
-    """Where a run stands. epoch: the one it is in. at: samples of it that are done. loss: summed over them. step: optimiser's steps
-    so far. best: highest validation score so far. history: a record per finished epoch."""
+    """Where a run stands. epoch: the one it is in. at: samples of it that are done. skipped: those of them in steps that were left out.
+    loss: summed over the others. step: number of the next one. best: highest validation score so far. history: a record per finished
+    epoch."""
 
     epoch: int = 0
     at: int = 0
+    skipped: int = 0
     loss: float = 0.0
     step: int = 0
     best: float = -1.0

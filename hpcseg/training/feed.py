@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hpcseg.config import Normalisation
 from hpcseg.errors import ReadError
 from hpcseg.kernels.augment import place
 from hpcseg.raster import CellCache, Scene, SceneReader, Values
@@ -27,13 +29,16 @@ _AHEAD = 3
 
 @dataclass(frozen=True)
 class Shelf:
-    """Where samples come from; lists by scene number. values: how pixels become input."""
+    """Where samples come from; lists by scene number. values: how pixels become input. norm: what model.toml says of that. refused:
+    number of scenes that could not be opened."""
 
     samples: Samples
     scenes: Sequence[Scene]
     values: Sequence[Values]
     truths: Sequence[Truth]
     cache: CellCache
+    norm: Normalisation = field(default_factory=Normalisation)
+    refused: int = 0
     _readers: dict[int, SceneReader] = field(default_factory=dict)
 
     def reader(self, scene: int) -> SceneReader:
@@ -57,7 +62,6 @@ class Batch:
 class Task(NamedTuple):
     """One sample to be read into a slot of a batch."""
 
-    step: int
     slot: int
     epoch: int
     sample: int
@@ -70,11 +74,11 @@ class Feed:
     def __init__(self, shelf: Shelf, settings: Settings, steps: Iterator[tuple[int, np.ndarray]]) -> None:
         """steps: (epoch, sample numbers) of each batch; a batch may be empty. Asked for only a few steps ahead."""
         self.seconds = 0.0
-        self._shelf, self._settings, self._steps = shelf, settings, enumerate(steps)
-        self._tasks = self._make_tasks()
+        self._shelf, self._settings, self._steps = shelf, settings, steps
+        self._tasks: deque[Task] = deque()
         self._batches: dict[int, Batch] = {}
         self._changed = threading.Condition()
-        self._at, self._count = 0, -1
+        self._at, self._made, self._complete = 0, 0, False
         self._error: BaseException | None = None
         self._over = False
         self._threads = [threading.Thread(target=self._guard, name=f"feed {k}", daemon=True) for k in range(settings.readers)]
@@ -96,26 +100,25 @@ class Feed:
         """The next batch, once all its samples are there; None after the last."""
         begin = time.perf_counter()
         with self._changed:
-            self._wait(lambda: self._at == self._count or (self._at in self._batches and self._batches[self._at].left == 0))
+            self._wait(lambda: self._batches[self._at].left == 0 if self._at in self._batches else self._complete)
             batch = self._batches.pop(self._at, None)
             self._at += batch is not None
             self._changed.notify_all()
         self.seconds += time.perf_counter() - begin
         return batch
 
-    def _make_tasks(self) -> Iterator[Task]:
-        """All samples, slot by slot; run with the lock held."""
-        edge, bands = self._settings.tile, len(self._shelf.scenes[0].bands)
-        count = 0
-        for step, (epoch, numbers) in self._steps:
-            n, count = len(numbers), step + 1
-            x = torch.empty((n, edge, edge, bands), dtype=torch.float32)
-            batch = self._batches[step] = Batch(x.permute(0, 3, 1, 2), torch.empty((n, edge, edge), dtype=torch.uint8), n)
-            for slot, sample in enumerate(numbers):
-                yield Task(step, slot, epoch, int(sample), batch)
-            self._changed.notify_all()
-        self._count = count
+    def _make_batch(self) -> None:
+        """Ask for the next batch and line up its samples; run with the lock held."""
+        epoch, numbers = next(self._steps, (0, None))
         self._changed.notify_all()
+        if numbers is None:
+            self._complete = True
+            return
+        edge, bands, n = self._settings.tile, len(self._shelf.scenes[0].bands), len(numbers)
+        x = torch.empty((n, edge, edge, bands), dtype=torch.float32)
+        batch = self._batches[self._made] = Batch(x.permute(0, 3, 1, 2), torch.empty((n, edge, edge), dtype=torch.uint8), n)
+        self._tasks.extend(Task(slot, epoch, int(sample), batch) for slot, sample in enumerate(numbers))
+        self._made += 1
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         while not ready():
@@ -140,11 +143,14 @@ class Feed:
                 self._changed.notify_all()
 
     def _next(self) -> Task | None:
+        """The next sample to be read, once its batch is due; None when there are no more."""
         with self._changed:
-            task = None if self._over else next(self._tasks, None)
-            while task is not None and task.step >= self._at + _AHEAD and not self._over:
-                self._changed.wait(timeout=_POLL_SECONDS)
-            return None if self._over else task
+            while not self._over and not self._tasks and not self._complete:
+                if self._made < self._at + _AHEAD:
+                    self._make_batch()
+                else:
+                    self._changed.wait(timeout=_POLL_SECONDS)
+            return None if self._over or not self._tasks else self._tasks.popleft()
 
 
 def read_sample(shelf: Shelf, settings: Settings, task: Task, room: tuple[np.ndarray, np.ndarray, np.ndarray]) -> int:

@@ -16,6 +16,7 @@ from hpcseg.errors import HpcsegError
 from hpcseg.models.pretrained import set_training
 from hpcseg.mpi import Comm
 from hpcseg.training.averaging import Averaging
+from hpcseg.training.checkpoint import running_statistics
 from hpcseg.training.feed import Batch
 from hpcseg.training.losses import Loss, labelled_weight
 from hpcseg.training.settings import Settings
@@ -24,7 +25,9 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class DivergedError(HpcsegError):
-    """The loss or a gradient is not finite."""
+    """The loss or a gradient is not finite, on all ranks alike."""
+
+    shared = True
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Seconds:
 
 @dataclass
 class Trainer:
-    """All that a step needs. parameters: trainable ones. rounds: steps so far."""
+    """All that a step needs. weights: of the classes, on the CPU. parameters: the trainable ones."""
 
     comm: Comm
     settings: Settings
@@ -52,7 +55,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self._sizes = [p.numel() for p in self.parameters]
-        self._loss = Loss(self.settings, self.weights.to(self.device), self._add_up, self.comm.size)
+        self._loss = Loss(self.settings, self.weights.to(self.device))
 
     def _add_up(self, values: Tensor) -> Tensor:
         """A small float64 tensor, summed over ranks in the order of ranks."""
@@ -67,32 +70,67 @@ class Trainer:
             return self.network(x)
 
     def step(self, batch: Batch, number: int, rate: float) -> float:
-        """One step of the optimiser on all ranks' batches; returns the global loss. Collective.
+        """One step of the optimiser on all ranks' batches; returns the global loss, NaN where the step was skipped. Collective.
 
-        Raises DivergedError on all ranks alike where loss or gradient is not finite and settings say stop.
+        Raises DivergedError on all ranks alike where loss or gradient is not finite and settings say stop; else such a step is
+        skipped: it leaves no trace in the network or the optimiser.
         """
         begin = time.perf_counter()
         set_training(self.network)
-        # What is random in the network hangs on the step and the rank alone: a resumed run draws the same.
-        torch.manual_seed(hash((self.settings.seed, number, self.comm.rank)) % 2**63)
         self.optimizer.zero_grad(set_to_none=True)
-        y = batch.y.to(self.device)
-        own = torch.tensor([labelled_weight(y, self.weights)], dtype=torch.float64)
-        total = float(self._add_up(own)[0])
-        value = torch.zeros(1, dtype=torch.float64)
-        for part in self._parts(len(y)):
-            if part.start == part.stop:
-                value += self._loss.idle().cpu()
-                continue
-            loss = self._loss(self.forward(batch.x[part]), y[part], total)
-            loss.backward()
-            value += loss.detach().double().cpu()
+        kept = [buffer.clone() for buffer in running_statistics(self.network)]
+        total = float(self._add_up(torch.tensor([labelled_weight(batch.y, self.weights)], dtype=torch.float64))[0])
+        value = self._add_gradients(batch.x, batch.y.to(self.device), number, total)
         self.seconds.compute += time.perf_counter() - begin
-        loss_value, flat = self._reduce(value)
+        loss, flat = self._reduce(value)
         begin = time.perf_counter()
-        self._descend(flat, loss_value, number, rate)
+        norm = float(flat.norm())
+        if math.isfinite(loss) and math.isfinite(norm):
+            self._descend(flat, norm, rate)
+        else:
+            self._refuse(number, loss, norm, kept)
+            loss = math.nan
         self.seconds.compute += time.perf_counter() - begin
-        return loss_value
+        return loss
+
+    def _add_gradients(self, x: Tensor, y: Tensor, number: int, total_weight: float) -> Tensor:
+        """Gradients of this rank's share of a batch; returns its share of the loss, float64 (1,)."""
+        parts = self._parts(len(y))
+        # Dice hangs on sums over the whole batch: parts that do not fit into memory together pass once more, ahead.
+        ahead = self._loss.has_dice and len(parts) > 1
+        overlaps = self._overlaps_ahead(x, y, number) if ahead else self._loss.no_overlaps()
+        value = torch.zeros(1, dtype=torch.float64)
+        for k, part in enumerate(parts):
+            logits = self._logits(x[part], number, k) if part.start < part.stop else None
+            if self._loss.has_dice and not ahead:
+                overlaps = self._add_up(self._loss.no_overlaps() if logits is None else self._loss.overlaps(logits.detach(), y[part]))
+            if logits is not None:
+                loss = self._loss(logits, y[part], total_weight, overlaps)
+                loss.backward()
+                value += loss.detach().double().cpu()
+        if self._loss.has_dice and self.comm.rank == 0:
+            value += self._loss.dice(overlaps).cpu()
+        return value
+
+    def _logits(self, x: Tensor, number: int, part: int) -> Tensor:
+        # What is random in the network hangs on step, rank and part alone: a resumed run draws the same.
+        torch.manual_seed(hash((self.settings.seed, number, self.comm.rank, part)) % 2**63)
+        return self.forward(x)
+
+    @torch.no_grad()
+    def _overlaps_ahead(self, x: Tensor, y: Tensor, number: int) -> Tensor:
+        """What Dice needs of the whole batch, over all ranks; batch norm is left as it was."""
+        kept = [buffer.clone() for buffer in running_statistics(self.network)]
+        sums = self._loss.no_overlaps()
+        for k, part in enumerate(self._parts(len(y))):
+            if part.start < part.stop:
+                sums += self._loss.overlaps(self._logits(x[part], number, k), y[part])
+        self._restore(kept)
+        return self._add_up(sums)
+
+    def _restore(self, kept: list[Tensor]) -> None:
+        for buffer, value in zip(running_statistics(self.network), kept, strict=True):
+            buffer.copy_(value)
 
     def _parts(self, n: int) -> list[slice]:
         """The parts of this rank's share that pass one after the other; all ranks have as many, some perhaps empty."""
@@ -108,14 +146,15 @@ class Trainer:
         self.seconds.averaging += time.perf_counter() - begin
         return loss, flat
 
-    def _descend(self, flat: Tensor, loss: float, number: int, rate: float) -> None:
-        norm = float(flat.norm())
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            if self.settings.on_nan == "skip":
-                return
+    def _refuse(self, number: int, loss: float, norm: float, kept: list[Tensor]) -> None:
+        """Answer to a step that is not finite, the same on all ranks: all of them have the same sums."""
+        if self.settings.on_nan == "stop":
             raise DivergedError(
                 f"step {number}: loss {loss}, gradient norm {norm}: lower --rate, add clip = 1.0, or say on_nan = \"skip\""
             )
+        self._restore(kept)
+
+    def _descend(self, flat: Tensor, norm: float, rate: float) -> None:
         if self.settings.clip and norm > self.settings.clip:
             flat = flat * (self.settings.clip / norm)
         for parameter, gradient in zip(self.parameters, flat.split(self._sizes), strict=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -27,50 +25,60 @@ def labelled_weight(y: Tensor, weights: Tensor) -> float:
 
 
 class Loss:
-    """The sum of the losses that settings name, over the labelled pixels of all ranks.
+    """The sum of the losses that settings name, over the labelled pixels of all ranks and of all parts of a batch.
 
     cross-entropy: mean of w_y * -log p_y (weights w by class). focal: the same times (1 - p_y) ** gamma (Lin et al., ICCV 2017).
     dice: 1 - mean over the classes of (2 sum p g + 1) / (sum p + sum g + 1) (Milletari et al., 3DV 2016, with sums to the power 1).
     """
 
-    def __init__(self, settings: Settings, weights: Tensor, add_up: Callable[[Tensor], Tensor], size: int) -> None:
-        """weights: float32 (classes,). add_up: sums a detached float64 tensor over all ranks. size: their number."""
-        self._terms, self._gamma, self._weights, self._add_up, self._size = settings.loss, settings.gamma, weights, add_up, size
+    def __init__(self, settings: Settings, weights: Tensor) -> None:
+        """weights: float32 (classes,)."""
+        self._terms, self._gamma, self._weights = settings.loss, settings.gamma, weights
+        self.has_dice = "dice" in settings.loss
 
-    def __call__(self, logits: Tensor, y: Tensor, total_weight: float) -> Tensor:
-        """A scalar whose gradient, summed over ranks, is that of the global loss; its value, summed over ranks, is the loss itself.
+    def __call__(self, logits: Tensor, y: Tensor, total_weight: float, overlaps: Tensor) -> Tensor:
+        """A scalar whose value and gradient, summed over all ranks and parts, are those of the global loss; but of Dice the gradient
+        alone: its value is `dice(overlaps)`, to be added once.
 
-        logits: (n, c, h, w). y: u8 (n, h, w). total_weight: of all labelled pixels of all ranks and parts of the batch.
+        logits: (n, c, h, w). y: u8 (n, h, w). total_weight: of all labelled pixels of all ranks and parts. overlaps: the sum of
+        `overlaps` over them all; only Dice looks at it.
         """
-        scores, target = two_sided(logits), y.long()
-        chances = functional.log_softmax(scores, 1)
-        seen = target != IGNORED
-        own = torch.where(seen, target, 0)
+        chances, own, seen = _chances(logits, y)
         weight = self._weights[own] * seen
         picked = chances.gather(1, own[:, None])[:, 0]
         loss = chances.sum() * 0.0
         for term in self._terms:
             if term == "dice":
-                loss = loss + self._dice(chances.exp(), own, seen)
+                loss = loss + self._dice_gradient(logits, y, overlaps)
             else:
                 focus = (1 - picked.exp()) ** self._gamma if term == "focal" else 1.0
                 loss = loss - (weight * focus * picked).sum() / max(total_weight, 1e-12)
         return loss
 
-    def idle(self) -> Tensor:
-        """What a rank without samples adds: nothing, but it must take part in the sums."""
-        zero = torch.zeros(2, len(self._weights), dtype=torch.float64, device=self._weights.device)
-        return self._dice_of(zero) if "dice" in self._terms else zero.sum()
-
-    def _dice(self, chances: Tensor, own: Tensor, seen: Tensor) -> Tensor:
+    def overlaps(self, logits: Tensor, y: Tensor) -> Tensor:
+        """What Dice needs of a part of a batch: per class sum p g and sum p + g over its labelled pixels, float64 (2, classes)."""
+        chances, own, seen = _chances(logits, y)
         truth = functional.one_hot(own, chances.shape[1]).movedim(-1, 1) * seen[:, None]
-        chances = chances * seen[:, None]
-        return self._dice_of(torch.stack([v.double().sum((0, 2, 3)) for v in (chances * truth, chances + truth)]))
+        found = chances.exp() * seen[:, None]
+        return torch.stack([v.double().sum((0, 2, 3)) for v in (found * truth, found + truth)])
 
-    def _dice_of(self, sums: Tensor) -> Tensor:
-        """The Dice loss of the global sums, whose gradient flows through this rank's own part of them. sums: float64 (2, classes)."""
-        whole = self._add_up(sums.detach())
-        sums = sums + (whole - sums.detach())
-        dice = 1 - ((2 * sums[0] + _SMOOTH) / (sums[1] + _SMOOTH)).mean()
-        # Its value is the same on all ranks, its gradient is a part of the whole on each: let both add up to the whole.
-        return dice - dice.detach() * (1 - 1 / self._size)
+    def no_overlaps(self) -> Tensor:
+        """`overlaps` of nothing."""
+        return torch.zeros(2, len(self._weights), dtype=torch.float64, device=self._weights.device)
+
+    def dice(self, overlaps: Tensor) -> Tensor:
+        """The Dice loss of global sums."""
+        return 1 - ((2 * overlaps[0] + _SMOOTH) / (overlaps[1] + _SMOOTH)).mean()
+
+    def _dice_gradient(self, logits: Tensor, y: Tensor, overlaps: Tensor) -> Tensor:
+        """0, with the gradient of the global Dice loss through this part's share of its sums."""
+        own = self.overlaps(logits, y)
+        dice = self.dice(own + (overlaps - own.detach()))
+        return dice - dice.detach()
+
+
+def _chances(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities (n, classes, h, w), class numbers with 0 where there is none, and where there is one: (n, h, w) each."""
+    target = y.long()
+    seen = target != IGNORED
+    return functional.log_softmax(two_sided(logits), 1), torch.where(seen, target, 0), seen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -53,6 +54,13 @@ class Samples:
     def class_counts(self, part: str) -> np.ndarray:
         """Labelled pixels of each class in a part, int64 (classes,)."""
         return self.counts[self.of(part)].sum(0)
+
+    def digest(self) -> str:
+        """What changes with the samples, their labels' counts and their parts."""
+        digest = hashlib.sha256()
+        for each in (self.scene, self.tile, self.counts, self.part):
+            digest.update(each.astype(np.int64).tobytes())
+        return digest.hexdigest()[:16]
 
 
 class Shares(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from hpcseg.config import Class, LabelSpec, Record, decode_toml
 from hpcseg.errors import UsageError
 
 _NEEDED = ("scenes", "out", "classes")
+_COLORS = ("#dfe3e6", "#c65d21", "#1b5e8c", "#3f7f4f", "#8c3f6d", "#c9b458", "#4b4f9e", "#7d7d7d")
 _NOT_IDENTITY = {"out", "threads", "readers", "epochs", "cache", "stall", "checkpoint_steps", "averaging", "cycle", "overwrite"}
 
 
@@ -102,13 +103,17 @@ class Settings(Record, frozen=True):
         return {key: value for key, value in sorted(fields.items()) if key not in _NOT_IDENTITY}
 
 
-def read_settings(path: Path | None, flags: dict[str, Any]) -> Settings:
-    """The settings of a TOML file, if there is one; flags that were given win. Raises UsageError in one line."""
-    values: dict[str, Any] = decode_toml(path, dict) if path else {}
+def read_settings(path: Path | None, flags: dict[str, Any], defaults: dict[str, Any] | None = None) -> Settings:
+    """The settings of a TOML file, if there is one; flags that were given win, defaults are for what neither says. Among the flags,
+    labels are its files and classes their names. Raises UsageError in one line."""
+    values: dict[str, Any] = (defaults or {}) | (decode_toml(path, dict) if path else {})
     where = str(path) if path else "hpcseg train"
     for key, value in flags.items():
         if key == "labels":
-            values.setdefault("labels", {})["files"] = value
+            known = values.get("labels")
+            values["labels"] = (known if isinstance(known, dict) else {}) | {"files": value}
+        elif key == "classes":
+            values[key] = [{"name": name, "color": _COLORS[k % len(_COLORS)]} for k, name in enumerate(value)]
         else:
             values[key] = value
     missing = [key for key in _NEEDED if key not in values]
@@ -137,6 +142,8 @@ def _check(where: str, s: Settings) -> None:
         wrong.append(f"brightness is {s.brightness}, wanted 0 or more and below 1")
     if min(s.batch_per_rank, s.warmup, s.decay, s.clip, s.checkpoint_steps) < 0:
         wrong.append("batch_per_rank, warmup, decay, clip and checkpoint_steps must not be negative")
+    if min(s.seed, s.split_seed) < 0:
+        wrong.append(f"seed is {s.seed} and split_seed {s.split_seed}, wanted 0 or more")
     if not s.loss:
         wrong.append("loss is empty, wanted some of cross-entropy, focal, dice")
     if s.init and s.encoder_weights:

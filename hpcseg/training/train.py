@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import threading
 import time
@@ -26,27 +27,30 @@ from hpcseg.errors import SceneError, UsageError
 from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import open_scenes
 from hpcseg.models import build, load_model
+from hpcseg.models.model import Model
 from hpcseg.models.network import SegmentationNetwork
-from hpcseg.models.pretrained import describe, freeze, init_from, load_encoder
-from hpcseg.mpi import Comm, Pulse, on_root, share_out
+from hpcseg.models.pretrained import Row, describe, freeze, init_from, load_encoder
+from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.products.curves import draw_curves
 from hpcseg.progress import Progress
 from hpcseg.raster import CellCache, Scene, Values, list_scenes, pair_labels, set_block_cache
 from hpcseg.statistics import statistics
 from hpcseg.tiles import Grid
 from hpcseg.training import averaging
+from hpcseg.training.averaging import leaving
 from hpcseg.training.checkpoint import Position, average_statistics, publish, resume, save
 from hpcseg.training.feed import Batch, Feed, Shelf
 from hpcseg.training.judge import judge, score_of
 from hpcseg.training.loop import Trainer, make_optimizer, rate_at
-from hpcseg.training.samples import PARTS, Shares, class_weights, deal, epoch_order, share_of
+from hpcseg.training.samples import PARTS, Samples, Shares, class_weights, deal, epoch_order, share_of
 from hpcseg.training.settings import Settings
+from hpcseg.training.together import share_out_together, together
 from hpcseg.truth import count_tile, open_truth
 
 
 class Outcome(msgspec.Struct):
     """A finished, or stopped, training run. tables: confusion matrices of the best model on validation and test samples.
-    seconds: of all steps of this rank 0: computing, averaging, waiting for data."""
+    seconds: of all steps of this rank 0: computing, averaging, waiting for data. refused: scenes that could not be opened."""
 
     stopped: bool
     epochs: int
@@ -57,6 +61,7 @@ class Outcome(msgspec.Struct):
     averaging: str
     ranks: int
     threads: int
+    refused: int
     wall: float
 
 
@@ -69,12 +74,13 @@ def train(comm: Comm, settings: Settings, stop: threading.Event) -> Outcome | No
     on_root(comm, lambda: prepare_folder(settings))
     with Pulse(comm, settings.stall, stop) as pulse:
         torch.set_num_threads(settings.threads)
-        shelf = fill_shelf(comm, pulse, settings)
-        spec = describe_model(comm, settings, shelf)
-        network = make_network(comm, settings, spec)
+        start = together(comm, lambda: load_model(settings.init) if settings.init else None)
+        shelf = fill_shelf(comm, pulse, settings, start)
+        spec = describe_model(comm, settings, shelf, start)
+        network = make_network(comm, settings, spec, start)
         run = Run(comm, pulse, settings, shelf, spec, network)
-        outcome = run.go()
-        run.trainer.averaging.close()
+        with leaving(run.trainer.averaging):
+            outcome = run.go()
     if outcome is not None:
         outcome.wall = time.perf_counter() - begin
         (settings.out / "train.json").write_text(json.dumps(msgspec.to_builtins(outcome), indent=1))
@@ -99,8 +105,10 @@ def reading(settings: Settings) -> Options:
     )  # fmt: skip
 
 
-def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings) -> Shelf:
-    """Open scenes and labels, count classes, deal the samples out; all of it printed. Collective. Raises UsageError, SceneError."""
+def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None) -> Shelf:
+    """Open scenes and labels, count classes, deal the samples out; all of it printed. Collective. Raises UsageError, SceneError.
+
+    start: the model that training begins with."""
     entries = on_root(comm, lambda: list_scenes(settings.scenes, settings.assets))
     pairs, unpaired = on_root(comm, lambda: pair_labels(entries, settings.labels.files))
     scenes, refused = open_scenes(comm, [pair.entry for pair in pairs], reading(settings), None)
@@ -109,7 +117,7 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings) -> Shelf:
     labels = {pair.entry.name: pair.label for pair in pairs}
     cache = CellCache(settings.cache << 20)
     set_block_cache(32 << 20)
-    truths = [open_truth(labels[scene.name], scene, settings.labels, settings.names, cache) for scene in scenes]
+    truths = together(comm, lambda: [open_truth(labels[each.name], each, settings.labels, settings.names, cache) for each in scenes])
     grids = [Grid(scene.height, scene.width, settings.tile, 0) for scene in scenes]
     tiles = [(s, t) for s, grid in enumerate(grids) for t in range(grid.size)]
 
@@ -117,15 +125,16 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings) -> Shelf:
         pulse.step()
         return count_tile(truths[place[0]], grids[place[0]].core_window(place[1]))
 
-    found = share_out(comm, tiles, count)
+    found = share_out_together(comm, tiles, count)
     starts = np.cumsum([0, *(grid.size for grid in grids)])
     counts = [np.stack(found[a:b]) for a, b in pairwise(starts)]
     fixed = {pair.entry.name: pair.entry.columns["split"] for pair in pairs if pair.entry.columns.get("split")}
     on_root(comm, lambda: _check_fixed(fixed))
     shares = Shares(settings.block, settings.validation, settings.test, settings.split_seed, fixed)
     samples = on_root(comm, lambda: deal([scene.name for scene in scenes], grids, counts, shares))
-    shelf = Shelf(samples, scenes, normalise(comm, pulse, settings, scenes), truths, cache)
-    on_root(comm, lambda: tell_split(settings, shelf))
+    norm, values = normalise(comm, pulse, settings, scenes, start)
+    shelf = Shelf(samples, scenes, values, truths, cache, norm, len(refused))
+    on_root(comm, lambda: tell_split(settings, samples))
     return shelf
 
 
@@ -149,19 +158,20 @@ def say(comm: Comm, lines: list[str]) -> None:
         print("\n".join(lines), flush=True)
 
 
-def normalise(comm: Comm, pulse: Pulse, settings: Settings, scenes: list[Scene]) -> list[Values]:
-    """How pixels become input: the start model's constants; else of all scenes together mean and deviation, or each scene's own
-    percentiles. Collective."""
-    norm = load_model(settings.init).spec.normalisation if settings.init else Normalisation(kind=settings.normalisation)
-    if norm.kind == "fixed" and norm.mean:
-        return [values_of(norm, settings)] * len(scenes)
+def normalise(
+    comm: Comm, pulse: Pulse, settings: Settings, scenes: list[Scene], start: Model | None
+) -> tuple[Normalisation, list[Values]]:
+    """How pixels become input, as model.toml says it and by scene: the start model's constants; else of all scenes together mean and
+    deviation, or each scene's own percentiles. Collective."""
+    norm = start.spec.normalisation if start else Normalisation(kind=settings.normalisation)
+    if norm.kind == "fixed" and len(norm.mean) == len(scenes[0].bands):
+        return norm, [values_of(norm, settings)] * len(scenes)
     found, failures = statistics(comm, pulse, scenes, settings.nodata_rule, norm.percentiles, settings.threads, settings.cache << 20)
-    if failures:
-        raise SceneError(f"{failures[0]}; training stops: leave this scene out, or repair it")
+    on_root(comm, lambda: _check_readable(failures))
     if norm.kind == "scene":
         low, high = (np.array([[band.percentiles[k] for band in bands] for bands in found]) for k in (0, 1))
         span = np.where(high > low, high - low, 1.0)
-        return [Values(tuple(1 / s), tuple(-a / s), settings.nodata_rule) for a, s in zip(low, span, strict=True)]
+        return norm, [Values(tuple(1 / s), tuple(-a / s), settings.nodata_rule) for a, s in zip(low, span, strict=True)]
     count, mean, deviation = (
         np.array([[getattr(band, key) for band in bands] for bands in found], float) for key in ("count", "mean", "deviation")
     )
@@ -169,8 +179,13 @@ def normalise(comm: Comm, pulse: Pulse, settings: Settings, scenes: list[Scene])
     middle = (count * mean).sum(0) / total
     spread = np.sqrt((count * (deviation**2 + (mean - middle) ** 2)).sum(0) / total)
     spread = np.where(spread > 0, spread, 1.0)
-    constants = Normalisation(mean=[round(float(v), 6) for v in middle], std=[round(float(v), 6) or 1.0 for v in spread])
-    return [values_of(constants, settings)] * len(scenes)
+    constants = Normalisation(mean=[float(f"{v:.8g}") for v in middle], std=[float(f"{v:.8g}") for v in spread])
+    return constants, [values_of(constants, settings)] * len(scenes)
+
+
+def _check_readable(failures: list[str]) -> None:
+    if failures:
+        raise SceneError(f"{failures[0]}; training stops: leave this scene out, or repair it")
 
 
 def values_of(norm: Normalisation, settings: Settings) -> Values:
@@ -179,9 +194,8 @@ def values_of(norm: Normalisation, settings: Settings) -> Values:
     return Values(tuple((1 / std).tolist()), tuple((-mean / std).tolist()), settings.nodata_rule)
 
 
-def tell_split(settings: Settings, shelf: Shelf) -> None:
-    """Print class counts and the split, and store the split. Raises UsageError where it is not that of an earlier run here."""
-    samples = shelf.samples
+def tell_split(settings: Settings, samples: Samples) -> None:
+    """Print the split and its class counts. Raises UsageError where train lacks a class."""
     for part in PARTS:
         counts = zip(settings.names, samples.class_counts(part), strict=True)
         shares = "  ".join(f"{name} {n} px ({100 * n / max(1, samples.class_counts(part).sum()):.1f} %)" for name, n in counts)
@@ -190,40 +204,40 @@ def tell_split(settings: Settings, shelf: Shelf) -> None:
     absent = [name for name, n in zip(settings.names, samples.class_counts("train"), strict=True) if n == 0]
     if absent:
         raise UsageError(f"no train sample has a pixel of {', '.join(absent)}: another split_seed, smaller blocks, or fewer classes")
-    record = {"edge": samples.edge, "blocks": [block._asdict() for block in samples.blocks]}
-    publish(settings.out / "split.json", lambda path: path.write_text(json.dumps(record, indent=0)))
 
 
-def describe_model(comm: Comm, settings: Settings, shelf: Shelf) -> ModelSpec:
+def describe_model(comm: Comm, settings: Settings, shelf: Shelf, start: Model | None) -> ModelSpec:
     """The model.toml of what is trained. Collective."""
-    scene, values = shelf.scenes[0], shelf.values[0]
+    scene = shelf.scenes[0]
     metres = on_root(comm, lambda: pixel_width_m(scene.place, scene.height, scene.width))
-    start = load_model(settings.init).spec if settings.init else None
-    norm = Normalisation(kind="scene") if settings.normalisation == "scene" else Normalisation(
-        mean=[round(-o / s, 6) for s, o in zip(values.scale, values.offset, strict=True)], std=[round(1 / s, 6) for s in values.scale]
-    )  # fmt: skip
+    network, options = (start.spec.network, start.spec.options) if start else (settings.network, settings.options)
     return ModelSpec(
-        network=start.network if start else settings.network, options=start.options if start else settings.options,
-        bands=len(scene.bands), classes=list(settings.classes), normalisation=start.normalisation if start else norm,
+        network=network, options=options, bands=len(scene.bands), classes=list(settings.classes), normalisation=shelf.norm,
         resolution=round(metres, 6) if metres else 0.0,
     )  # fmt: skip
 
 
-def make_network(comm: Comm, settings: Settings, spec: ModelSpec) -> SegmentationNetwork:
+def make_network(comm: Comm, settings: Settings, spec: ModelSpec, start: Model | None) -> SegmentationNetwork:
     """The network to train, the same on all ranks: drawn by the seed, or begun from given weights, what matched printed. Collective."""
-    torch.manual_seed(settings.seed)
-    network = build(spec.network, spec.bands, len(spec.classes), spec.options)
-    table: list[Any] = []
-    if settings.init:
-        table = init_from(network, load_model(settings.init))
-    if settings.encoder_weights:
-        table = load_encoder(network, Path(settings.encoder_weights))
-    if settings.freeze:
-        freeze(network, settings.freeze)
+    network, table = together(comm, lambda: _begin_network(settings, spec, start))
     say(comm, [describe(table)] if table else [])
     weights = comm.bcast({name: value.cpu() for name, value in network.state_dict().items()} if comm.rank == 0 else None)
     network.load_state_dict(weights)
     return network.to(device.choose()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch
+
+
+def _begin_network(settings: Settings, spec: ModelSpec, start: Model | None) -> tuple[SegmentationNetwork, list[Row]]:
+    """The network on this rank, and what became of given weights. Raises UsageError."""
+    torch.manual_seed(settings.seed)
+    network = build(spec.network, spec.bands, len(spec.classes), spec.options)
+    if settings.tile % network.stride:
+        raise UsageError(f"tile is {settings.tile}, wanted a multiple of the stride of {spec.network}, {network.stride}")
+    table = init_from(network, start) if start else []
+    if settings.encoder_weights:
+        table = load_encoder(network, Path(settings.encoder_weights))
+    if settings.freeze:
+        freeze(network, settings.freeze)
+    return network, table
 
 
 @dataclass
@@ -254,6 +268,7 @@ class Run:
         """All epochs from where an earlier run stopped, then the test."""
         found = resume(self.comm, self.settings.out, self.network, self.optimizer, self.identity())
         position = found or Position()
+        on_root(self.comm, self._publish_split)
         if found:
             say(self.comm, [f"resumed at epoch {position.epoch + 1}, sample {position.at}"])
         feed = Feed(self.shelf, self.settings, self._shares(position))
@@ -280,14 +295,24 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree in."""
-        return self.settings.identity() | {"trainable": sum(p.numel() for p in self.trainer.parameters)}
+        trainable = sum(p.numel() for p in self.trainer.parameters)
+        return self.settings.identity() | {"trainable": trainable, "labels and split": self.shelf.samples.digest()}
+
+    def _publish_split(self) -> None:
+        samples = self.shelf.samples
+        record = {"edge": samples.edge, "blocks": [block._asdict() for block in samples.blocks]}
+        publish(self.settings.out / "split.json", lambda path: path.write_text(json.dumps(record, indent=0)))
 
     def _epoch(self, position: Position, feed: Iterator[Batch], progress: Progress) -> bool:
         """The rest of an epoch and its validation; False if a stop was asked for, after a checkpoint."""
         begin = time.perf_counter()
         for whole in self._batches(position.epoch, position.at):
             rate = rate_at(self.settings, position.step, self.per_epoch, self.comm.size)
-            position.loss += len(whole) * self.trainer.step(next(feed), position.step, rate)
+            loss = self.trainer.step(next(feed), position.step, rate)
+            if math.isfinite(loss):
+                position.loss += len(whole) * loss
+            else:
+                position.skipped += len(whole)
             position.step += 1
             position.at += len(whole)
             self.pulse.step()
@@ -305,7 +330,11 @@ class Run:
         """Judge, keep the model if it is the best so far, log, and write a checkpoint."""
         average_statistics(self.comm, self.network)
         rate = rate_at(self.settings, position.step - 1, self.per_epoch, self.comm.size)
-        record: dict[str, Any] = {"epoch": position.epoch + 1, "loss": position.loss / position.at, "rate": rate, "seconds": seconds}
+        counted = position.at - position.skipped
+        loss = position.loss / counted if counted else math.nan
+        record: dict[str, Any] = {"epoch": position.epoch + 1, "loss": loss, "rate": rate, "seconds": seconds}
+        if position.skipped:
+            record["skipped"] = position.skipped
         table = self.judge("validation")
         score = score_of(table, self.settings.score) if table.any() else float(position.epoch)
         if table.any():
@@ -314,7 +343,7 @@ class Run:
             position.best = score
             on_root(self.comm, lambda: self._publish_model())
         position.history.append(record)
-        position.epoch, position.at, position.loss = position.epoch + 1, 0, 0.0
+        position.epoch, position.at, position.skipped, position.loss = position.epoch + 1, 0, 0, 0.0
         self._save(position)
         say(self.comm, ["  ".join(f"{key}={value:.6g}" for key, value in record.items())])
         on_root(self.comm, lambda: write_history(self.settings.out, position.history))
@@ -341,7 +370,7 @@ class Run:
         seconds = {"compute": spent.compute, "averaging": spent.averaging, "data": spent.data}
         return Outcome(
             stopped, position.epoch, position.step, position.best, {part: table.tolist() for part, table in tables.items()}, seconds,
-            self.trainer.averaging.name, self.comm.size, self.settings.threads, 0.0,
+            self.trainer.averaging.name, self.comm.size, self.settings.threads, self.shelf.refused, 0.0,
         )  # fmt: skip
 
 
@@ -365,7 +394,7 @@ def report_lines(settings: Settings, outcome: Outcome) -> list[str]:
     return [*lines, f"wall={outcome.wall:.1f} s"]
 
 
-def exit_code(comm: Comm, outcome: Outcome | None) -> int:
-    """75 if the run was stopped before its end, else 0; on every rank."""
-    return comm.bcast(75 if outcome is not None and outcome.stopped else 0)
+def exit_code(comm: Comm, outcome: Any) -> int:
+    """75 if the run was stopped before its end, 3 if scenes were left out that cannot be opened, else 0; on every rank."""
+    return on_root(comm, lambda: 75 if outcome.stopped else 3 if outcome.refused else 0)
 

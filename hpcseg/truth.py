@@ -94,10 +94,12 @@ class _StoredLabels:
     """Labels of a prediction file."""
 
     def __init__(self, stored: store.Stored) -> None:
-        self._stored = stored
+        self._plane = store.PlaneReader(stored)
 
     def read(self, window: Window) -> np.ndarray:
-        return store.read_window(self._stored, window)
+        labels = np.empty((window.height, window.width), np.uint8)
+        self._plane.read(window, labels)
+        return labels
 
 
 def _open_prediction(path: str, scene: Scene, classes: Sequence[str]) -> _StoredLabels:

@@ -12,24 +12,42 @@ from hpcseg.cli import config_option, threads_option
 from hpcseg.inference import bench
 from hpcseg.inference.predict import report_lines
 from hpcseg.mpi import on_root, patient_barrier, self_comm
+from hpcseg.training import bench as train_bench
 
 
 @click.command("bench")
-@click.argument("what", type=click.Choice(["forward", "read", "write", "pipeline"]))
-@click.option("--network", default="unet-light", show_default=True, help="unet, unet-light or one-convolution.")
+@click.argument("what", type=click.Choice(["forward", "read", "write", "pipeline", "train"]))
+@click.option("--network", default="", help="unet, unet-light (default) or one-convolution; with train any, default: the paper's four.")
 @click.option("--size", type=click.IntRange(0), default=0, help="Edge of the scene in pixels. Default: by network.")
 @click.option("--core", type=click.IntRange(64), default=1024, show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1 on a CPU, more on a GPU.")
 @click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Rounds; all figures are medians over them.")
 @click.option("--plain", is_flag=True, help="With pipeline, on one rank: also time a plain read-forward-write loop.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="With train: samples of a rank's step.")
+@click.option("--steps", type=click.IntRange(1), default=3, show_default=True, help="With train: steps of a round.")
+@click.option("--curves", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="CONFIG.toml",
+              help="With train: instead train the networks as CONFIG says and draw F1 by epoch.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("out/bench"), help="Where scenes and maps go.")
 @threads_option
 @config_option
 @click.pass_obj
-def command(comm: Any, what: str, repeat: int, plain: bool, **arguments: Any) -> int:
-    """Time stages on a synthetic scene (DEFLATE, 512x512 blocks, u8 RGB): forward, read or write alone, or the whole pipeline."""
-    setting = bench.Setting(**arguments)
+def command(
+    comm: Any, what: str, network: str, repeat: int, plain: bool, batch: int, steps: int, curves: Path | None, **arguments: Any
+) -> int:
+    """Time stages on a synthetic scene (DEFLATE, 512x512 blocks, u8 RGB): forward, read or write alone, the whole pipeline, or steps of
+    training."""
+    if what == "train":
+        networks = (network,) if network else train_bench.NETWORKS
+        if curves:
+            picture = train_bench.draw_four(comm, curves, arguments["folder"], networks, {"threads": arguments["threads"]})
+            print(f"picture={picture}" if comm.rank == 0 else "", end="\n" if comm.rank == 0 else "")
+            return 0
+        for each in networks:
+            precision: Any = "fp32" if arguments["precision"] == "auto" else arguments["precision"]
+            _train(comm, train_bench.Course(each, arguments["folder"], arguments["threads"], batch, steps, precision), repeat)
+        return 0
+    setting = bench.Setting(network or "unet-light", **arguments)
     on_root(comm, lambda: bench.check_network(setting.network))
     bench.prepare(comm, setting)
     settled = bench.settled_run(comm, setting, "settled")
@@ -53,6 +71,21 @@ def command(comm: Any, what: str, repeat: int, plain: bool, **arguments: Any) ->
     if comm.rank == 0:
         print("\n".join(lines))
     return 0
+
+
+def _train(comm: Any, course: train_bench.Course, repeat: int) -> None:
+    """Measure the training of one network and print medians over the rounds."""
+    rounds = train_bench.compare_ranks(comm, course, repeat)
+    if comm.rank:
+        return
+    seconds = median(every.seconds for every, _ in rounds)
+    lines = [f"network={course.network}", f"ranks={comm.size}", f"threads={course.threads}", f"precision={course.precision}",
+             f"sample={course.edge}x{course.edge}x3 px", f"batch_per_rank={course.batch}",
+             f"seconds_per_sample={seconds:.4f} s"]  # fmt: skip
+    lines += [f"{name}_share={100 * median(every.shares[name] for every, _ in rounds):.2f} %" for name in rounds[0][0].shares]
+    if comm.size > 1:
+        lines.append(f"speedup={median(one.seconds / every.seconds for every, one in rounds if one):.4f}")
+    print("\n".join(lines), flush=True)
 
 
 def _round(comm: Any, setting: bench.Setting, settled: Any, what: str) -> dict[str, float]:

@@ -26,8 +26,8 @@ from hpcseg.training import bench as train_bench
 @click.option("--plain", is_flag=True, help="With pipeline, on one rank: also time a plain read-forward-write loop.")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="With train: samples of a rank's step.")
 @click.option("--steps", type=click.IntRange(1), default=3, show_default=True, help="With train: steps of a round.")
-@click.option("--curves", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="CONFIG.toml",
-              help="With train: instead train the networks as CONFIG says and draw F1 by epoch.")
+@click.option("--curves", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="DIR",
+              help="With train: instead draw loss and F1 by epoch of all training runs in DIR, DIR/*/history.csv.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path("out/bench"), help="Where scenes and maps go.")
 @threads_option
 @config_option
@@ -40,8 +40,9 @@ def command(
     if what == "train":
         networks = (network,) if network else train_bench.NETWORKS
         if curves:
-            picture = train_bench.draw_four(comm, curves, arguments["folder"], networks, {"threads": arguments["threads"]})
-            print(f"picture={picture}" if comm.rank == 0 else "", end="\n" if comm.rank == 0 else "")
+            picture = on_root(comm, lambda: train_bench.draw_together(curves))
+            if comm.rank == 0:
+                print(f"picture={picture}")
             return 0
         for each in networks:
             precision: Any = "fp32" if arguments["precision"] == "auto" else arguments["precision"]

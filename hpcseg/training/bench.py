@@ -8,21 +8,21 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from hpcseg.config import Class
+from hpcseg.errors import UsageError
 from hpcseg.models import build
 from hpcseg.mpi import Comm, Pulse, on_root, patient_barrier, self_comm
 from hpcseg.products.curves import draw_curves
 from hpcseg.synthetic import ice
 from hpcseg.training.feed import Feed
-from hpcseg.training.settings import Labels, Settings, read_settings
-from hpcseg.training.train import Run, describe_model, fill_shelf, make_network, train
+from hpcseg.training.settings import Labels, Settings
+from hpcseg.training.train import Run, describe_model, fill_shelf, make_network, read_history
 
 NETWORKS = ("unet", "resnet50-fcn", "segnet", "deeplab")
 _EDGE, _SCENE = 500, 2048
@@ -119,16 +119,11 @@ def compare_ranks(comm: Comm, course: Course, repeat: int) -> list[tuple[Pace, P
     return rounds
 
 
-def draw_four(comm: Comm, config: Path, folder: Path, networks: tuple[str, ...], flags: dict[str, Any]) -> Path:
-    """Train each network as a configuration says, and draw loss and F1 by epoch of all of them. Collective; returns the picture."""
-    histories = {}
-    for network in networks:
-        mine = {**flags, "network": network, "out": str(folder / network)}
-        settings = on_root(comm, partial(read_settings, config, mine))
-        train(comm, settings, threading.Event())
-        rows = (folder / network / "history.csv").read_text().splitlines()
-        keys = rows[0].split(",")
-        histories[network] = [dict(zip(keys, map(float, row.split(",")), strict=True)) for row in rows[1:]]
-    picture = folder / "four_networks.png"
-    on_root(comm, lambda: draw_curves(picture, histories, ("f1",)))
+def draw_together(folder: Path) -> Path:
+    """Draw loss and F1 by epoch of all training runs in a folder; returns the picture. Raises UsageError if there is none."""
+    runs = sorted(folder.glob("*/history.csv"))
+    if not runs:
+        raise UsageError(f"{folder}: no training run (history.csv) in any of its folders")
+    picture = folder / "curves.png"
+    draw_curves(picture, {path.parent.name: read_history(path) for path in runs}, ("f1",))
     return picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import shutil
@@ -380,6 +381,12 @@ def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     lines = [",".join(keys)] + [",".join(str(record.get(key, "")) for key in keys) for record in history]
     publish(folder / "history.csv", lambda path: path.write_text("\n".join(lines) + "\n"))
     publish(folder / "curves.png", lambda path: draw_curves(path, {"": history}))
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The records of a history.csv, empty cells left out."""
+    with path.open(newline="") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 def report_lines(settings: Settings, outcome: Outcome) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]], sco
     figure = Figure(figsize=(8.4, 3.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for color, (name, history) in zip(_COLORS, runs.items(), strict=False):
+    for color, (name, history) in zip(cycle(_COLORS), runs.items(), strict=False):
         epochs = [record["epoch"] for record in history]
         left.plot(epochs, [record["loss"] for record in history], color=color, label=name or "loss", marker=".")
         for score, style in zip(scores, ("-", "--"), strict=False):

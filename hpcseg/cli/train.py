@@ -28,6 +28,7 @@ from hpcseg.training.train import exit_code, report_lines, train
 @click.option("--out", type=click.Path(), help="Folder of the model, its checkpoint and its curves.")
 @click.option("--resolution", type=click.FloatRange(0), help="Read the scenes resampled to this pixel size.")
 @click.option("--tile", type=click.IntRange(1), help="Edge of a sample in pixels.")
+@click.option("--block", type=click.IntRange(0), help="Edge in pixels of what is dealt out to train, validation and test; 0 = scenes.")
 @click.option("--epochs", type=click.IntRange(1))
 @click.option("--batch", type=click.IntRange(1), help="Samples of a step, over all ranks.")
 @click.option("--rate", type=float, help="Learning rate.")

@@ -26,6 +26,10 @@ EPSG = 3413
 ORIGIN = (600_000.0, -820_000.0)
 # Share of each edge that a swath leaves empty at the corners.
 TILT = 0.14
+# Haze from dull to bright (R, G, B).
+HAZE = (150.0, 185.0, 205.0), (215.0, 225.0, 235.0)
+# Deviation of the sum of two uniform values of range 1.
+SPREAD = 6.0**-0.5
 # Where the cloud lies whose shadow falls on a pixel: rows down, columns right.
 SHADOW = (45, 60)
 
@@ -42,6 +46,27 @@ class Floes:
 FLOES = (Floes(430.0, 0.75, 0.05), Floes(170.0, 0.1, 0.07), Floes(62.0, 0.0, 0.07), Floes(21.0, -0.1, 0.1))
 # Raises the share of ice; 0 leaves half of the sea to it.
 PACK = 0.45
+
+
+class Camera(NamedTuple):
+    """What a camera and the air do to a picture, the same over a scene.
+
+    radius: of the blur in pixels. response: f32 (3, 256), recorded grey value by that of the ground. grain: deviation of the noise.
+    """
+
+    radius: int
+    response: np.ndarray
+    grain: float
+
+
+def draw_camera(seed: int, index: int) -> Camera:
+    """A camera in use: blur or none, gamma 0.75..1.3, exposure 0.74..1.06, colour cast of 5 %, haze of up to 28 % or none, noise."""
+    rng = np.random.default_rng([seed, index])
+    radius = int(rng.integers(2))
+    level = 255 * (np.arange(256) / 255) ** rng.uniform(0.75, 1.3) * rng.uniform(0.74, 1.06)
+    cast = rng.uniform(0.95, 1.05, (3, 1))
+    haze, air = rng.uniform(0, 0.28) * rng.integers(2), rng.uniform(*HAZE)[:, None]
+    return Camera(radius, (level * cast * (1 - haze) + haze * air).astype(np.float32), rng.uniform(0, 3))
 
 
 class Cells(NamedTuple):
@@ -62,7 +87,7 @@ class IceScene:
     """A picture of the marginal ice zone, as a function of the pixel.
 
     scale: size of floes, 1 = up to 4 km at 10 m. clouds: share of the scene under thin cloud. ponds: share of thick ice under
-    melt water. swath: the corners hold no data.
+    melt water. swath: the corners hold no data. degrade: taken by a camera that seed and index draw, see draw_camera.
     """
 
     seed: int
@@ -73,16 +98,29 @@ class IceScene:
     clouds: float = 0.1
     ponds: float = 0.0
     swath: bool = False
+    degrade: bool = False
 
     def block(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """The window's colours, u8 (3, h, w), 0 = no data, and its truth, u8 (h, w): 0 water, 1 thin, 2 thick, 255 no data."""
-        surface, tone, ridge = self._surface(window)
-        colours = noise.paint_ice(surface, tone, self._shade(window, ridge), self._ponds(window))
-        picture = noise.veil(colours, *self._cloud(window))
+        picture, surface = self._seen_by(draw_camera(self.seed, self.index), window) if self.degrade else self._clear(window)
         if self.swath:
             empty = ~self._inside(window)
             picture[:, empty], surface[empty] = 0, noise.NODATA
         return picture, surface
+
+    def _clear(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Colours and truth as they are, without a frame."""
+        surface, tone, ridge = self._surface(window)
+        colours = noise.paint_ice(surface, tone, self._shade(window, ridge), self._ponds(window))
+        return noise.veil(colours, *self._cloud(window)), surface
+
+    def _seen_by(self, camera: Camera, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Colours as a camera records them, and the truth; the blur looks beyond the window, and the scene."""
+        picture, surface = self._clear(window.grow(camera.radius))
+        inner = slice(camera.radius, camera.radius + window.height), slice(camera.radius, camera.radius + window.width)
+        uniform = np.stack([noise.lattice(self._key(f"grain {band}"), *window).sum(0) - np.float32(1) for band in range(3)])
+        grain = np.float32(camera.grain / SPREAD) * uniform
+        return noise.expose(picture, camera.radius, camera.response, grain), surface[inner]
 
     def _key(self, name: str) -> np.uint64:
         """The key of one of the scene's fields."""
@@ -175,12 +213,13 @@ class IceScene:
 
 def ice(
     directory: Path | str, count: int, height: int, width: int, seed: int, *,
-    scale: float = 1.0, clouds: float = 0.1, ponds: float = 0.0, swath: bool = False, block: int = 512,
+    scale: float = 1.0, clouds: float = 0.1, ponds: float = 0.0, swath: bool = False, degrade: bool = False,
+    block: int = 512,
 ) -> list[Path]:  # fmt: skip
     """Write `count` sea-ice scenes ice_000.tif .. and their truth truth/ice_000.tif ..; returns the paths, scene before truth.
 
     Scenes are RGB u8, truth is u8 (0 open water, 1 thin ice, 2 thick ice, 255 no data); EPSG:3413, 10 m. scale, clouds,
-    ponds and swath are those of IceScene. block: edge of what is in memory at a time. Raises UsageError.
+    ponds, swath and degrade are those of IceScene. block: edge of what is in memory at a time. Raises UsageError.
     """
     if min(count, height, width, block) < 1 or seed < 0 or scale <= 0 or not (0 <= clouds < 1 and 0 <= ponds < 1):
         raise UsageError(
@@ -191,7 +230,7 @@ def ice(
     (directory / "truth").mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for index in range(count):
-        scene = IceScene(seed, index, height, width, scale, clouds, ponds, swath)
+        scene = IceScene(seed, index, height, width, scale, clouds, ponds, swath, degrade)
         paths = directory / f"ice_{index:03d}.tif", directory / "truth" / f"ice_{index:03d}.tif"
         write_ice(scene, *paths, block)
         written += paths

@@ -15,10 +15,11 @@ def read(path):
     return gdal.Open(str(path)).ReadAsArray()
 
 
-@pytest.mark.parametrize("options", [{}, {"clouds": 0.4, "ponds": 0.2, "swath": True}, {"scale": 2.5}])
+@pytest.mark.parametrize("options", [{}, {"clouds": 0.4, "ponds": 0.2, "swath": True}, {"scale": 2.5}, {"degrade": True, "swath": True}])
 @pytest.mark.parametrize("core", [64, 150])
 def test_blocks_do_not_change_a_scene(options, core):
     scene = IceScene(3, 1, 300, 200, **options)
+    assert synthetic.draw_camera(3, 1).radius == 1, "wanted a blur, which looks beyond a block"
     picture, truth = scene.block(Window(0, 0, 300, 200))
     grid = Grid(300, 200, core, 0)
     for tile in range(grid.size):
@@ -60,6 +61,39 @@ def test_clouds_hide_what_they_should():
     (before, truth), (after, same) = clear.block(window), cloudy.block(window)
     np.testing.assert_array_equal(truth, same)
     assert 0.15 < (before != after).any(0).mean() < 0.8
+
+
+def test_a_camera_changes_the_picture_and_not_the_truth():
+    window = Window(40, 30, 200, 180)
+    for seed in range(4):
+        (clear, truth), (seen, same) = (IceScene(seed, 0, 400, 400, degrade=d).block(window) for d in (False, True))
+        np.testing.assert_array_equal(truth, same)
+        assert (seen != clear).mean() > 0.5
+        assert seen.min() >= 1
+
+
+def test_cameras_differ_within_their_bounds():
+    cameras = [synthetic.draw_camera(seed, index) for seed in range(8) for index in range(8)]
+    assert {camera.radius for camera in cameras} == {0, 1}
+    assert all(0 <= camera.grain <= 3 and (np.diff(camera.response) > 0).all() for camera in cameras)
+    black, white = (np.array([camera.response[:, level] for camera in cameras]) for level in (0, 255))
+    clear = (black == 0).all(1)
+    assert 0.25 < clear.mean() < 0.75, "about half of them look through haze"
+    assert black.max() < 0.28 * 235
+    assert 0.74 * 0.95 * 255 <= white[clear].min() < white[clear].max() <= 1.06 * 1.05 * 255 + 0.01
+
+
+def test_grain_has_the_camera_s_deviation():
+    flat = np.full((3, 64, 64), 120, np.uint8)
+    camera = synthetic.Camera(0, np.tile(np.arange(256, dtype=np.float32), (3, 1)), 2.5)
+    scene = IceScene(1, 0, 64, 64, degrade=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(IceScene, "_clear", lambda self, window: (flat, flat[0]))
+        seen, _ = scene._seen_by(camera, Window(0, 0, 64, 64))
+    for band in seen.astype(float):
+        assert abs(band.std() - 2.5) < 0.15
+        assert abs(band.mean() - 120) < 0.2
+    assert (seen[0] != seen[1]).mean() > 0.5
 
 
 def test_files(tmp_path):

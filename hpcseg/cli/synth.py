@@ -30,6 +30,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str) -> tup
 @click.option("--clouds", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True, help="Share under thin cloud.")
 @click.option("--ponds", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True, help="Share of thick ice under ponds.")
 @click.option("--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Size of floes; 1 = up to 4 km.")
+@click.option("--degrade", is_flag=True, help="As poorer cameras see them: blur, gamma, exposure, colour cast, haze, noise.")
 @config_option
 @click.pass_obj
 def command(comm: Any, kind: str, directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:

@@ -269,3 +269,25 @@ def veil(colours: np.ndarray, cloud: np.ndarray, shadow: np.ndarray) -> np.ndarr
                 value = colours[b, i, j] * (np.float32(1) - shadow[i, j]) * (np.float32(1) - a) + np.float32(238) * a
                 out[b, i, j] = np.uint8(clip(value + np.float32(0.5), np.float32(1), np.float32(255)))
     return out
+
+
+@njit(nogil=True, cache=True)
+def expose(picture: np.ndarray, radius: int, response: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    """What a poorer camera makes of a picture: the mean of (2 radius + 1) ** 2 pixels, then its response, then grain.
+
+    picture: u8 (bands, h + 2 radius, w + 2 radius). response: f32 (bands, 256), by rounded mean. grain: f32 (bands, h, w), added.
+    Returns u8 (bands, h, w), never 0.
+    """
+    bands, height, width = grain.shape
+    side = 2 * radius + 1
+    out = np.empty((bands, height, width), np.uint8)
+    for b in range(bands):
+        for i in range(height):
+            for j in range(width):
+                total = 0
+                for k in range(side):
+                    for m in range(side):
+                        total += np.int64(picture[b, i + k, j + m])
+                value = response[b, (2 * total + side * side) // (2 * side * side)] + grain[b, i, j]
+                out[b, i, j] = np.uint8(clip(value + np.float32(0.5), np.float32(1), np.float32(255)))
+    return out

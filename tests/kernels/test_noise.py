@@ -175,3 +175,17 @@ def test_veil():
     assert ours.dtype == np.uint8
     np.testing.assert_allclose(ours, (colours * (1 - shadow) * (1 - cloud) + 238 * cloud).clip(1, 255), atol=0.51)
     assert ours.min() >= 1
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2])
+def test_expose(radius):
+    picture = RNG.integers(0, 256, (3, 20 + 2 * radius, 15 + 2 * radius), dtype=np.uint8)
+    response, grain = RNG.uniform(-20, 280, (3, 256)).astype(np.float32), RNG.normal(0, 9, (3, 20, 15)).astype(np.float32)
+    side = 2 * radius + 1
+    around = np.lib.stride_tricks.sliding_window_view(picture, (side, side), (1, 2)).mean((-2, -1))
+    level = np.floor(around + 0.5).astype(int)
+    expected = np.stack([table[index] for table, index in zip(response, level, strict=True)]) + grain
+    ours = noise.expose(picture, radius, response, grain)
+    assert ours.dtype == np.uint8
+    np.testing.assert_allclose(ours, expected.clip(1, 255), atol=0.501)
+    assert ours.min() == 1

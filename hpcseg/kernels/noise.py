@@ -284,7 +284,7 @@ def expose(picture: np.ndarray, radius: int, response: np.ndarray, grain: np.nda
     for b in range(bands):
         for i in range(height):
             for j in range(width):
-                total = 0
+                total = np.int64(0)
                 for k in range(side):
                     for m in range(side):
                         total += np.int64(picture[b, i + k, j + m])

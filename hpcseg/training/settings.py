@@ -99,8 +99,9 @@ class Settings(Record, frozen=True):
 
     def identity(self) -> dict[str, Any]:
         """All that a checkpoint must share with the run that resumes it; what only says where, how fast or how long is left out."""
-        fields = msgspec.to_builtins(self, enc_hook=str)
-        return {key: value for key, value in sorted(fields.items()) if key not in _NOT_IDENTITY}
+        # Key by key: a record as a whole leaves out what has its default.
+        fields = {key: getattr(self, key) for key in sorted(self.__struct_fields__) if key not in _NOT_IDENTITY}
+        return msgspec.to_builtins(fields, enc_hook=str)
 
 
 def read_settings(path: Path | None, flags: dict[str, Any], defaults: dict[str, Any] | None = None) -> Settings:

@@ -114,7 +114,7 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
     pairs, unpaired = on_root(comm, lambda: pair_labels(entries, settings.labels.files))
     scenes, refused = open_scenes(comm, [pair.entry for pair in pairs], reading(settings), None)
     say(comm, [f"left out: {phrase}" for phrase in unpaired] + [f"left out: {name} {reason}" for name, reason in refused])
-    on_root(comm, lambda: _check_scenes(scenes))
+    on_root(comm, lambda: _check_scenes(scenes, refused))
     labels = {pair.entry.name: pair.label for pair in pairs}
     cache = CellCache(settings.cache << 20)
     set_block_cache(32 << 20)
@@ -139,9 +139,9 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
     return shelf
 
 
-def _check_scenes(scenes: list[Scene]) -> None:
+def _check_scenes(scenes: list[Scene], refused: list[tuple[str, str]]) -> None:
     if not scenes:
-        raise SceneError("no scene is left to train on")
+        raise SceneError(f"no scene is left to train on: {refused[0][0]} {refused[0][1]}")
     bands = {len(scene.bands) for scene in scenes}
     if len(bands) > 1:
         raise UsageError(f"scenes give {' and '.join(map(str, sorted(bands)))} bands: choose the same number of each with bands = [...]")

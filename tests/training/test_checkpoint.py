@@ -46,6 +46,14 @@ def test_a_checkpoint_of_another_run_is_refused_saying_what_differs(alone, tmp_p
         resume(alone, tmp_path, *made(0), IDENTITY | {"rate": 0.2})
 
 
+@pytest.mark.parametrize(("given", "wanted"), [({"seed": 3}, "seed is None, wanted 3"), ({"rate": None}, "rate is 0.1, wanted None")])
+def test_what_only_one_of_the_two_runs_says_is_a_difference_too(alone, tmp_path, given, wanted):
+    save(alone, tmp_path, *made(0), Position(), IDENTITY)
+    identity = {key: value for key, value in (IDENTITY | given).items() if value is not None}
+    with pytest.raises(UsageError, match=wanted):
+        resume(alone, tmp_path, *made(0), identity)
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint at all", b"PK\x03\x04" + bytes(200)])
 def test_a_file_that_is_no_checkpoint_is_refused(alone, tmp_path, content):
     (tmp_path / NAME).write_bytes(content)

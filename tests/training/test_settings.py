@@ -88,3 +88,8 @@ def test_what_only_says_where_how_fast_or_how_long_is_no_identity(field, tmp_pat
     assert one.identity() == same.identity()
     for change in ({"rate": 1.0}, {"seed": 1}, {"batch": 3}, {"loss": ["dice"]}, {"tile": 64}, {"options": {"widths": [4, 4]}}):
         assert settings_of(field, tmp_path, **change).identity() != one.identity()
+
+
+def test_the_identity_names_what_has_its_default_too(field, tmp_path):
+    """Else a run that says nothing could not be told from one that differs."""
+    assert settings_of(field, tmp_path).identity()["split_seed"] == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +13,7 @@ import msgspec
 from hpcseg.errors import UsageError
 
 T = TypeVar("T")
+_COLOR = r"#[0-9a-fA-F]{6}"
 
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -66,19 +68,24 @@ def decode_toml(path: Path, kind: type[T]) -> T:
         raise UsageError(f"{path}: {error}") from error
 
 
+def check_classes(classes: Sequence[Class]) -> list[str]:
+    """What is wrong with a legend, one phrase each."""
+    wrong = [f"color {each.color!r} of class {each.name!r} is not #rrggbb" for each in classes if not re.fullmatch(_COLOR, each.color)]
+    if not 2 <= len(classes) <= 255:
+        wrong.insert(0, f"{len(classes)} classes, wanted 2 to 255 ([[classes]] with name and color, class 0 first)")
+    names = [each.name for each in classes]
+    return wrong + [f"two classes are named {name!r}" for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
 def read_model(path: Path) -> ModelSpec:
     """Read and check a model.toml. Raises UsageError."""
     spec = decode_toml(path, ModelSpec)
     norm = spec.normalisation
     if spec.bands < 1:
         raise UsageError(f"{path}: bands is {spec.bands}, wanted 1 or more")
-    if not 2 <= len(spec.classes) <= 255:
-        raise UsageError(
-            f"{path}: {len(spec.classes)} classes, wanted 2 to 255 ([[classes]] with name and color, class 0 first)"
-        )
-    for each in spec.classes:
-        if not re.fullmatch(r"#[0-9a-fA-F]{6}", each.color):
-            raise UsageError(f"{path}: color {each.color!r} of class {each.name!r} is not #rrggbb")
+    wrong = check_classes(spec.classes)
+    if wrong:
+        raise UsageError(f"{path}: {wrong[0]}")
     if norm.kind == "fixed" and not (len(norm.mean) == len(norm.std) == spec.bands and all(s > 0 for s in norm.std)):
         raise UsageError(f"{path}: normalisation.mean and .std need {spec.bands} values each, std above 0")
     low, high = norm.percentiles

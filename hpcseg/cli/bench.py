@@ -45,7 +45,7 @@ def command(
                 print(f"picture={picture}")
             return 0
         for each in networks:
-            precision: Any = "fp32" if arguments["precision"] == "auto" else arguments["precision"]
+            precision: Any = "bf16" if arguments["precision"] == "bf16" else "fp32"
             _train(comm, train_bench.Course(each, arguments["folder"], arguments["threads"], batch, steps, precision), repeat)
         return 0
     setting = bench.Setting(network or "unet-light", **arguments)

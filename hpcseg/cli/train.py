@@ -33,7 +33,7 @@ from hpcseg.training.train import exit_code, report_lines, train
 @click.option("--batch", type=click.IntRange(1), help="Samples of a step, over all ranks.")
 @click.option("--rate", type=float, help="Learning rate.")
 @click.option("--seed", type=int)
-@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]))
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]))
 @click.option("--averaging", type=click.Choice(["auto", "horovod", "torch"]), help="What adds gradients up over ranks.")
 @click.option("--readers", type=click.IntRange(1), help="Threads that prepare batches.")
 @click.option("--overwrite", is_flag=True, default=None, help="Start anew where an earlier run left its results.")

@@ -18,6 +18,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from hpcseg import device
 from hpcseg.errors import HpcsegError, UsageError
 from hpcseg.mpi import Comm
 from hpcseg.training.settings import Settings
@@ -66,17 +67,16 @@ class Horovod:
         os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(int(settings.stall)))
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(int(settings.stall / 2)))
         horovod.init(comm)
-        self._adasum = settings.adasum
+        self._adasum, self._size = settings.adasum, comm.size
         self._compression = horovod.Compression.fp16 if settings.compression == "fp16" else horovod.Compression.none
 
     def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
         if not self._adasum:
             return horovod.allreduce(flat, op=horovod.Sum, name="gradients", compression=self._compression)
-        parts = flat.split(sizes)
+        # A rank holds its share of the mean over all samples; Adasum is of each rank's own mean, and gives one of them where all agree.
+        parts = (flat * self._size).split(sizes)
         handles = [horovod.allreduce_async_(part, op=horovod.Adasum, name=f"gradient {k}") for k, part in enumerate(parts)]
-        for handle in handles:
-            horovod.synchronize(handle)
-        return flat
+        return torch.cat([horovod.synchronize(handle) for handle in handles])
 
     def close(self) -> None:
         horovod.shutdown()
@@ -91,11 +91,11 @@ class Torch:
         self._half = settings.compression == "fp16"
         wait = timedelta(seconds=settings.stall)
         # Rank 0 opens its store on any free port before the others are told of it.
-        store = torch.distributed.TCPStore(_address(), 0, comm.size, True, wait, False) if comm.rank == 0 else None
+        store = torch.distributed.TCPStore("0.0.0.0", 0, comm.size, True, wait, False) if comm.rank == 0 else None
         host, port = comm.bcast((_address(), store.port) if store else None)
         if store is None:
             store = torch.distributed.TCPStore(host, port, comm.size, False, wait)
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        backend = "nccl" if on_gpus(comm) else "gloo"
         torch.distributed.init_process_group(backend, store=store, rank=comm.rank, world_size=comm.size, timeout=wait)
 
     def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
@@ -108,18 +108,40 @@ class Torch:
 
 
 def _address() -> str:
-    """This host as others reach it, the loopback where its name leads nowhere."""
+    """This host as others reach it: its name, unless that leads to the loopback, as on Debian; then where its packets come from."""
     try:
-        return socket.gethostbyname(socket.gethostname())
+        found = socket.gethostbyname(socket.gethostname())
+        if not found.startswith("127."):
+            return found
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            # Nothing is sent: connecting a datagram socket only chooses the route.
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
     except OSError:
         return "127.0.0.1"
 
 
+def on_gpus(comm: Comm) -> bool:
+    """Whether all ranks have a GPU of their own. Collective. Raises UsageError where only some have, or several share one."""
+    found = comm.allgather(device.identity())
+    together(comm, lambda: _check_gpus(found))
+    return bool(found[0])
+
+
+def _check_gpus(found: list[str]) -> None:
+    seen = {each for each in found if each}
+    if seen and len(seen) < len(found):
+        raise UsageError(
+            f"{len(found)} ranks see {len(seen)} GPUs: training wants one for each, or none for any (CUDA_VISIBLE_DEVICES= for the CPU)"
+        )
+
+
 def choose(comm: Comm, settings: Settings) -> Averaging:
     """The averaging that settings name; "auto" takes Horovod where it is installed. Collective. Raises UsageError."""
-    together(comm, lambda: _check(settings))
+    together(comm, lambda: _check(settings, comm.size))
     if comm.size == 1:
         return Alone()
+    on_gpus(comm)
     return Horovod(comm, settings) if settings.averaging != "torch" and horovod is not None else Torch(comm, settings)
 
 
@@ -135,8 +157,10 @@ def leaving(averaging: Averaging) -> Iterator[None]:
     averaging.close()
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: Settings, size: int) -> None:
     if settings.averaging == "horovod" and horovod is None:
         raise UsageError("averaging is horovod, which is not installed: bash run/setup.sh builds it, or say --averaging torch")
     if settings.adasum and (settings.averaging == "torch" or horovod is None):
         raise UsageError("adasum is offered by Horovod alone: say --averaging horovod")
+    if settings.adasum and size & (size - 1):
+        raise UsageError(f"adasum works on 2, 4, 8, ... ranks, not on {size}")

@@ -20,9 +20,11 @@ from hpcseg.models import build
 from hpcseg.mpi import Comm, Pulse, on_root, patient_barrier, self_comm
 from hpcseg.products.curves import draw_curves
 from hpcseg.synthetic import ice
+from hpcseg.training.averaging import leaving
 from hpcseg.training.feed import Feed
 from hpcseg.training.settings import Labels, Settings
-from hpcseg.training.train import Run, describe_model, fill_shelf, make_network, read_history
+from hpcseg.training.shelf import fill_shelf
+from hpcseg.training.train import Run, describe_model, make_network, read_history
 
 NETWORKS = ("unet", "resnet50-fcn", "segnet", "deeplab")
 _EDGE, _SCENE = 500, 2048
@@ -39,7 +41,7 @@ class Course:
     threads: int
     batch: int = 1
     steps: int = 3
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def edge(self) -> int:
@@ -69,7 +71,7 @@ def make_run(comm: Comm, pulse: Pulse, course: Course) -> Run:
     scene, truth = on_root(comm, lambda: make_scene(course.folder))
     settings = Settings(
         scenes=(str(scene),), out=course.folder / "train", classes=_CLASSES, labels=Labels(files=(str(truth),), map=_MAP),
-        network=course.network, tile=course.edge, block=course.edge, validation=0.0, test=0.0, batch_per_rank=course.batch,
+        network=course.network, tile=course.edge, block=2 * course.edge, validation=0.0, test=0.0, batch_per_rank=course.batch,
         precision=course.precision, threads=course.threads, rate=1e-4,
     )  # fmt: skip
     torch.set_num_threads(settings.threads)
@@ -110,12 +112,12 @@ def compare_ranks(comm: Comm, course: Course, repeat: int) -> list[tuple[Pace, P
         one = make_run(self_comm(), pulse, course) if comm.size > 1 and comm.rank == 0 else None
         patient_barrier(comm)
         rounds: list[tuple[Pace, Pace | None]] = []
-        for _ in range(repeat):
-            together = _steps(comm, course, every)
-            alone = _steps(self_comm(), course, one) if one else None
-            patient_barrier(comm)
-            rounds.append((together, alone))
-        every.trainer.averaging.close()
+        with leaving(every.trainer.averaging):
+            for _ in range(repeat):
+                together = _steps(comm, course, every)
+                alone = _steps(self_comm(), course, one) if one else None
+                patient_barrier(comm)
+                rounds.append((together, alone))
     return rounds
 
 

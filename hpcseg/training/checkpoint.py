@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from hpcseg.errors import StoreError, UsageError
@@ -70,7 +71,7 @@ def publish(path: Path, write: Any) -> None:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         part.unlink(missing_ok=True)
         raise StoreError(f"{path}: cannot be written: {error}") from error
 

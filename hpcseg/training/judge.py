@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -61,7 +60,8 @@ def judge(
 ) -> np.ndarray:  # fmt: skip
     """The confusion matrix of a part's samples over all ranks, int64 (classes, classes), [truth, label]. Collective.
 
-    forward: the network as training runs it, on the CPU's or the GPU's tensors. Raises ReadError for a window that cannot be read.
+    forward: the network as training runs it, on the CPU's or the GPU's tensors. A stop ends it early: then the matrix is of a part. Raises
+    ReadError for a window that cannot be read.
     """
     mine = share_of(shelf.samples.of(part), comm.rank, comm.size)
     grids = [Grid(grid.height, grid.width, grid.core, network.aligned_halo) for grid in shelf.samples.grids]
@@ -70,7 +70,7 @@ def judge(
     engine = JudgeEngine(forward, shelf, grids, table)
     was = network.training
     network.eval()
-    stream = Stream(Source(shelf.scenes, grids, shelf.values, shelf.cache), tasks, engine, settings.readers, threading.Event())
+    stream = Stream(Source(shelf.scenes, grids, shelf.values, shelf.cache), tasks, engine, settings.readers, pulse.stop)
     for item in stream:
         pulse.step()
         if item.state == "failed":

@@ -21,8 +21,6 @@ from hpcseg.training.feed import Batch
 from hpcseg.training.losses import Loss, labelled_weight
 from hpcseg.training.settings import Settings
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 class DivergedError(HpcsegError):
     """The loss or a gradient is not finite, on all ranks alike."""
@@ -61,12 +59,15 @@ class Trainer:
         """A small float64 tensor, summed over ranks in the order of ranks."""
         if self.comm.size == 1:
             return values
-        return torch.stack(self.comm.allgather(values.cpu())).sum(0).to(values.device)
+        begin = time.perf_counter()
+        total = torch.stack(self.comm.allgather(values.cpu())).sum(0).to(values.device)
+        self.seconds.averaging += time.perf_counter() - begin
+        return total
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch in the settings' precision."""
         x = x.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, _DTYPES[self.settings.precision], enabled=self.settings.precision != "fp32"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             return self.network(x)
 
     def step(self, batch: Batch, number: int, rate: float) -> float:
@@ -75,22 +76,20 @@ class Trainer:
         Raises DivergedError on all ranks alike where loss or gradient is not finite and settings say stop; else such a step is
         skipped: it leaves no trace in the network or the optimiser.
         """
-        begin = time.perf_counter()
+        begin, averaged = time.perf_counter(), self.seconds.averaging
         set_training(self.network)
         self.optimizer.zero_grad(set_to_none=True)
         kept = [buffer.clone() for buffer in running_statistics(self.network)]
         total = float(self._add_up(torch.tensor([labelled_weight(batch.y, self.weights)], dtype=torch.float64))[0])
         value = self._add_gradients(batch.x, batch.y.to(self.device), number, total)
-        self.seconds.compute += time.perf_counter() - begin
         loss, flat = self._reduce(value)
-        begin = time.perf_counter()
         norm = float(flat.norm())
         if math.isfinite(loss) and math.isfinite(norm):
             self._descend(flat, norm, rate)
         else:
             self._refuse(number, loss, norm, kept)
             loss = math.nan
-        self.seconds.compute += time.perf_counter() - begin
+        self.seconds.compute += time.perf_counter() - begin - (self.seconds.averaging - averaged)
         return loss
 
     def _add_gradients(self, x: Tensor, y: Tensor, number: int, total_weight: float) -> Tensor:
@@ -142,9 +141,8 @@ class Trainer:
         begin = time.perf_counter()
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).contiguous().flatten() for p in self.parameters])
         flat = self.averaging.add_up(flat, self._sizes)
-        loss = float(self._add_up(value)[0])
         self.seconds.averaging += time.perf_counter() - begin
-        return loss, flat
+        return float(self._add_up(value)[0]), flat
 
     def _refuse(self, number: int, loss: float, norm: float, kept: list[Tensor]) -> None:
         """Answer to a step that is not finite, the same on all ranks: all of them have the same sums."""
@@ -173,13 +171,16 @@ def make_optimizer(settings: Settings, network: nn.Module) -> torch.optim.Optimi
     return make(parameters, settings.rate, weight_decay=settings.decay)
 
 
-def rate_at(settings: Settings, step: int, steps_per_epoch: int, size: int) -> float:
-    """Learning rate of a step: a linear rise over the warm-up (Goyal et al., 2017), then constant or half a cosine down to 0."""
+def rate_at(settings: Settings, done: float, share: float, size: int) -> float:
+    """Learning rate of a step: a linear rise over the warm-up (Goyal et al., 2017), then constant or half a cosine down to 0.
+
+    done: epochs before the step, with their fraction. share: of an epoch, in the step. size: number of ranks. By samples, not steps: a
+    run goes on where it was on any number of ranks.
+    """
     peak = settings.rate * (size if settings.scale_rate else 1)
-    rise, total = settings.warmup * steps_per_epoch, settings.epochs * steps_per_epoch
-    if step < rise:
+    if done < settings.warmup - 1e-9:
         start = settings.rate if settings.scale_rate else 0.0
-        return start + (peak - start) * (step + 1) / max(rise, 1.0)
+        return start + (peak - start) * min(1.0, (done + share) / settings.warmup)
     if settings.schedule == "constant":
         return peak
-    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(total - rise, 1.0))))
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (done - settings.warmup) / max(settings.epochs - settings.warmup, 1e-9))))

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpcseg.config import Class, LabelSpec, Record, decode_toml
+from hpcseg.config import Class, LabelSpec, Record, check_classes, decode_toml
 from hpcseg.errors import UsageError
 
 _NEEDED = ("scenes", "out", "classes")
 _COLORS = ("#dfe3e6", "#c65d21", "#1b5e8c", "#3f7f4f", "#8c3f6d", "#c9b458", "#4b4f9e", "#7d7d7d")
-_NOT_IDENTITY = {"out", "threads", "readers", "epochs", "cache", "stall", "checkpoint_steps", "averaging", "cycle", "overwrite"}
+_NOT_IDENTITY = {"out", "threads", "readers", "epochs", "cache", "stall", "checkpoint_steps", "averaging", "overwrite"}
 
 
 class Labels(LabelSpec, frozen=True):
@@ -24,8 +24,8 @@ class Labels(LabelSpec, frozen=True):
 class Settings(Record, frozen=True):
     """A training run.
 
-    network, options: a registered network and its own arguments. init: a model to start from. encoder_weights: a file in
-    torchvision's layout. freeze: a part that is not trained.
+    network, options: a registered network (default: that of `init`, or unet-light) and its own arguments. init: a model to start from.
+    encoder_weights: a file in torchvision's layout. freeze: a part that is not trained.
     tile: edge of a sample in pixels. block: edge of the squares that are dealt out to train, validation and test, a multiple of
     tile; 0 = whole scenes are dealt out. validation, test: shares of them. split_seed: deals them.
     shift: samples move by up to half a tile within their block. brightness: largest relative change.
@@ -40,7 +40,7 @@ class Settings(Record, frozen=True):
     out: Path
     classes: tuple[Class, ...]
     labels: Labels = Labels()
-    network: str = "unet-light"
+    network: str = ""
     options: dict[str, Any] = msgspec.field(default_factory=dict)
     init: str = ""
     encoder_weights: str = ""
@@ -79,7 +79,7 @@ class Settings(Record, frozen=True):
     momentum: float = 0.9
     decay: float = 1e-4
     clip: float = 0.0
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     on_nan: Literal["stop", "skip"] = "stop"
     score: Literal["f1", "iou", "accuracy"] = "f1"
     checkpoint_steps: int = 0
@@ -133,16 +133,20 @@ def _check(where: str, s: Settings) -> None:
     positive = {"tile": s.tile, "epochs": s.epochs, "batch": s.batch, "accumulate": s.accumulate, "rate": s.rate,
                 "threads": s.threads, "readers": s.readers, "cache": s.cache, "stall": s.stall}  # fmt: skip
     wrong = [f"{key} is {value}, wanted above 0" for key, value in positive.items() if not value > 0]
-    if s.block < 0 or s.block % max(1, s.tile):
-        wrong.append(f"block is {s.block}, wanted a multiple of tile ({s.tile}), or 0 to deal out whole scenes")
+    if s.block < 0 or s.block % max(1, s.tile) or s.block == s.tile:
+        wrong.append(f"block is {s.block}, wanted a multiple of tile ({s.tile}), at least twice it: the neighbour of a sample must not be"
+                     " in another part; or 0 to deal out whole scenes")  # fmt: skip
     if s.validation < 0 or s.test < 0 or s.validation + s.test >= 1:
         wrong.append(f"validation is {s.validation} and test {s.test}, wanted shares of 0 or more that sum to less than 1")
-    if not 2 <= len(s.classes) <= 255:
-        wrong.append(f"{len(s.classes)} classes, wanted 2 to 255 ([[classes]] with name and color, class 0 first)")
+    wrong += check_classes(s.classes)
     if not 0 <= s.brightness < 1:
         wrong.append(f"brightness is {s.brightness}, wanted 0 or more and below 1")
     if min(s.batch_per_rank, s.warmup, s.decay, s.clip, s.checkpoint_steps) < 0:
         wrong.append("batch_per_rank, warmup, decay, clip and checkpoint_steps must not be negative")
+    if 0 < s.gamma < 1 or s.gamma < 0 or not 0 <= s.momentum < 1:
+        wrong.append(f"gamma is {s.gamma} and momentum {s.momentum}, wanted a gamma of 0, or 1 or more, and a momentum of 0 to below 1")
+    if s.adasum and s.compression != "none":
+        wrong.append("adasum and compression are both given: choose one")
     if min(s.seed, s.split_seed) < 0:
         wrong.append(f"seed is {s.seed} and split_seed {s.split_seed}, wanted 0 or more")
     if not s.loss:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,8 @@ from safetensors.torch import save_file
 
 from hpcseg import device, metrics
 from hpcseg.area import pixel_width_m
-from hpcseg.config import ModelSpec, Normalisation, encode_toml
-from hpcseg.errors import SceneError, UsageError
-from hpcseg.inference.options import Options
-from hpcseg.inference.prepare import open_scenes
+from hpcseg.config import ModelSpec, encode_toml
+from hpcseg.errors import UsageError
 from hpcseg.models import build, load_model
 from hpcseg.models.model import Model
 from hpcseg.models.network import SegmentationNetwork
@@ -34,19 +30,18 @@ from hpcseg.models.pretrained import Row, describe, freeze, init_from, load_enco
 from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.products.curves import draw_curves
 from hpcseg.progress import Progress
-from hpcseg.raster import CellCache, Scene, Values, list_scenes, pair_labels, set_block_cache
-from hpcseg.statistics import statistics
-from hpcseg.tiles import Grid
 from hpcseg.training import averaging
 from hpcseg.training.averaging import leaving
 from hpcseg.training.checkpoint import Position, average_statistics, publish, resume, save
 from hpcseg.training.feed import Batch, Feed, Shelf
 from hpcseg.training.judge import judge, score_of
 from hpcseg.training.loop import Trainer, make_optimizer, rate_at
-from hpcseg.training.samples import PARTS, Samples, Shares, class_weights, deal, epoch_order, share_of
+from hpcseg.training.samples import class_weights, epoch_order, share_of
 from hpcseg.training.settings import Settings
-from hpcseg.training.together import share_out_together, together
-from hpcseg.truth import count_tile, open_truth
+from hpcseg.training.shelf import fill_shelf, say
+from hpcseg.training.together import together
+
+_OURS = ("split.json", "checkpoint.pt", "weights.safetensors", "model.toml", "history.csv", "curves.png", "train.json")
 
 
 class Outcome(msgspec.Struct):
@@ -72,11 +67,12 @@ def train(comm: Comm, settings: Settings, stop: threading.Event) -> Outcome | No
     Returns the outcome on rank 0.
     """
     begin = time.perf_counter()
-    on_root(comm, lambda: prepare_folder(settings))
+    on_root(comm, lambda: make_folder(settings))
     with Pulse(comm, settings.stall, stop) as pulse:
         torch.set_num_threads(settings.threads)
         start = together(comm, lambda: load_model(settings.init) if settings.init else None)
         shelf = fill_shelf(comm, pulse, settings, start)
+        on_root(comm, lambda: remove_earlier(settings))
         spec = describe_model(comm, settings, shelf, start)
         network = make_network(comm, settings, spec, start)
         run = Run(comm, pulse, settings, shelf, spec, network)
@@ -84,134 +80,31 @@ def train(comm: Comm, settings: Settings, stop: threading.Event) -> Outcome | No
             outcome = run.go()
     if outcome is not None:
         outcome.wall = time.perf_counter() - begin
-        (settings.out / "train.json").write_text(json.dumps(msgspec.to_builtins(outcome), indent=1))
+        publish(settings.out / "train.json", lambda path: path.write_text(json.dumps(msgspec.to_builtins(outcome), indent=1)))
     return outcome
 
 
-def prepare_folder(settings: Settings) -> None:
-    """Make the output folder; empty it of an earlier run if settings say so. Raises UsageError."""
+def make_folder(settings: Settings) -> None:
+    """Make the output folder. Raises UsageError."""
     try:
-        if settings.overwrite and (settings.out / "split.json").exists():
-            shutil.rmtree(settings.out)
         settings.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {settings.out}: {error.strerror}") from error
 
 
-def reading(settings: Settings) -> Options:
-    """How scenes are read, as `predict` reads them."""
-    return Options(
-        tuple(settings.scenes), "", settings.out, bands=tuple(settings.bands), nodata=settings.nodata, nodata_rule=settings.nodata_rule,
-        crs=settings.crs, resolution=settings.resolution, align=settings.align, aoi=settings.aoi, assets=tuple(settings.assets),
-    )  # fmt: skip
-
-
-def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None) -> Shelf:
-    """Open scenes and labels, count classes, deal the samples out; all of it printed. Collective. Raises UsageError, SceneError.
-
-    start: the model that training begins with."""
-    entries = on_root(comm, lambda: list_scenes(settings.scenes, settings.assets))
-    pairs, unpaired = on_root(comm, lambda: pair_labels(entries, settings.labels.files))
-    scenes, refused = open_scenes(comm, [pair.entry for pair in pairs], reading(settings), None)
-    say(comm, [f"left out: {phrase}" for phrase in unpaired] + [f"left out: {name} {reason}" for name, reason in refused])
-    on_root(comm, lambda: _check_scenes(scenes, refused))
-    labels = {pair.entry.name: pair.label for pair in pairs}
-    cache = CellCache(settings.cache << 20)
-    set_block_cache(32 << 20)
-    truths = together(comm, lambda: [open_truth(labels[each.name], each, settings.labels, settings.names, cache) for each in scenes])
-    grids = [Grid(scene.height, scene.width, settings.tile, 0) for scene in scenes]
-    tiles = [(s, t) for s, grid in enumerate(grids) for t in range(grid.size)]
-
-    def count(place: tuple[int, int]) -> np.ndarray:
-        pulse.step()
-        return count_tile(truths[place[0]], grids[place[0]].core_window(place[1]))
-
-    found = share_out_together(comm, tiles, count)
-    starts = np.cumsum([0, *(grid.size for grid in grids)])
-    counts = [np.stack(found[a:b]) for a, b in pairwise(starts)]
-    fixed = {pair.entry.name: pair.entry.columns["split"] for pair in pairs if pair.entry.columns.get("split")}
-    on_root(comm, lambda: _check_fixed(fixed))
-    shares = Shares(settings.block, settings.validation, settings.test, settings.split_seed, fixed)
-    samples = on_root(comm, lambda: deal([scene.name for scene in scenes], grids, counts, shares))
-    norm, values = normalise(comm, pulse, settings, scenes, start)
-    shelf = Shelf(samples, scenes, values, truths, cache, norm, len(refused))
-    on_root(comm, lambda: tell_split(settings, samples))
-    return shelf
-
-
-def _check_scenes(scenes: list[Scene], refused: list[tuple[str, str]]) -> None:
-    if not scenes:
-        raise SceneError(f"no scene is left to train on: {refused[0][0]} {refused[0][1]}")
-    bands = {len(scene.bands) for scene in scenes}
-    if len(bands) > 1:
-        raise UsageError(f"scenes give {' and '.join(map(str, sorted(bands)))} bands: choose the same number of each with bands = [...]")
-
-
-def _check_fixed(fixed: dict[str, str]) -> None:
-    wrong = [f"{name}: {part!r}" for name, part in fixed.items() if part not in PARTS]
-    if wrong:
-        raise UsageError(f"column split: {', '.join(wrong[:3])}; wanted {', '.join(PARTS)}, or nothing")
-
-
-def say(comm: Comm, lines: list[str]) -> None:
-    """Print lines on rank 0."""
-    if comm.rank == 0 and lines:
-        print("\n".join(lines), flush=True)
-
-
-def normalise(
-    comm: Comm, pulse: Pulse, settings: Settings, scenes: list[Scene], start: Model | None
-) -> tuple[Normalisation, list[Values]]:
-    """How pixels become input, as model.toml says it and by scene: the start model's constants; else of all scenes together mean and
-    deviation, or each scene's own percentiles. Collective."""
-    norm = start.spec.normalisation if start else Normalisation(kind=settings.normalisation)
-    if norm.kind == "fixed" and len(norm.mean) == len(scenes[0].bands):
-        return norm, [values_of(norm, settings)] * len(scenes)
-    found, failures = statistics(comm, pulse, scenes, settings.nodata_rule, norm.percentiles, settings.threads, settings.cache << 20)
-    on_root(comm, lambda: _check_readable(failures))
-    if norm.kind == "scene":
-        low, high = (np.array([[band.percentiles[k] for band in bands] for bands in found]) for k in (0, 1))
-        span = np.where(high > low, high - low, 1.0)
-        return norm, [Values(tuple(1 / s), tuple(-a / s), settings.nodata_rule) for a, s in zip(low, span, strict=True)]
-    count, mean, deviation = (
-        np.array([[getattr(band, key) for band in bands] for bands in found], float) for key in ("count", "mean", "deviation")
-    )
-    total = np.maximum(count.sum(0), 1)
-    middle = (count * mean).sum(0) / total
-    spread = np.sqrt((count * (deviation**2 + (mean - middle) ** 2)).sum(0) / total)
-    spread = np.where(spread > 0, spread, 1.0)
-    constants = Normalisation(mean=[float(f"{v:.8g}") for v in middle], std=[float(f"{v:.8g}") for v in spread])
-    return constants, [values_of(constants, settings)] * len(scenes)
-
-
-def _check_readable(failures: list[str]) -> None:
-    if failures:
-        raise SceneError(f"{failures[0]}; training stops: leave this scene out, or repair it")
-
-
-def values_of(norm: Normalisation, settings: Settings) -> Values:
-    """Fixed normalisation as readers take it."""
-    mean, std = np.array(norm.mean), np.array(norm.std)
-    return Values(tuple((1 / std).tolist()), tuple((-mean / std).tolist()), settings.nodata_rule)
-
-
-def tell_split(settings: Settings, samples: Samples) -> None:
-    """Print the split and its class counts. Raises UsageError where train lacks a class."""
-    for part in PARTS:
-        counts = zip(settings.names, samples.class_counts(part), strict=True)
-        shares = "  ".join(f"{name} {n} px ({100 * n / max(1, samples.class_counts(part).sum()):.1f} %)" for name, n in counts)
-        blocks = sum(block.part == part for block in samples.blocks)
-        print(f"{part}: {len(samples.of(part))} samples in {blocks} {'blocks' if samples.edge else 'scenes'}: {shares}", flush=True)
-    absent = [name for name, n in zip(settings.names, samples.class_counts("train"), strict=True) if n == 0]
-    if absent:
-        raise UsageError(f"no train sample has a pixel of {', '.join(absent)}: another split_seed, smaller blocks, or fewer classes")
+def remove_earlier(settings: Settings) -> None:
+    """Remove what an earlier run wrote into the output folder, and nothing else, if settings say so."""
+    for name in _OURS if settings.overwrite else ():
+        (settings.out / name).unlink(missing_ok=True)
 
 
 def describe_model(comm: Comm, settings: Settings, shelf: Shelf, start: Model | None) -> ModelSpec:
     """The model.toml of what is trained. Collective."""
     scene = shelf.scenes[0]
     metres = on_root(comm, lambda: pixel_width_m(scene.place, scene.height, scene.width))
-    network, options = (start.spec.network, start.spec.options) if start else (settings.network, settings.options)
+    network, options = settings.network or "unet-light", settings.options
+    if start and settings.network in ("", start.spec.network):
+        network, options = start.spec.network, settings.options or start.spec.options
     return ModelSpec(
         network=network, options=options, bands=len(scene.bands), classes=list(settings.classes), normalisation=shelf.norm,
         resolution=round(metres, 6) if metres else 0.0,
@@ -262,7 +155,7 @@ class Run:
             torch.from_numpy(weights), device.choose(),
         )  # fmt: skip
         self.batch = self.settings.batch_per_rank * self.comm.size or self.settings.batch
-        self.per_epoch = -(-len(self.shelf.samples.of("train")) // self.batch)
+        self.train_size = len(self.shelf.samples.of("train"))
         self.judge = partial(judge, self.comm, self.pulse, self.network, self.trainer.forward, self.shelf, self.settings)
 
     def go(self) -> Outcome | None:
@@ -273,14 +166,15 @@ class Run:
         if found:
             say(self.comm, [f"resumed at epoch {position.epoch + 1}, sample {position.at}"])
         feed = Feed(self.shelf, self.settings, self._shares(position))
-        progress = Progress("steps", self.settings.epochs * self.per_epoch, self.comm.rank == 0)
+        progress = Progress("samples", self.settings.epochs * self.train_size, self.comm.rank == 0)
         stopped = False
         with closing(iter(feed)) as batches:
             while position.epoch < self.settings.epochs and not stopped:
                 stopped = not self._epoch(position, batches, progress)
         self.trainer.seconds.data = feed.seconds
         progress.close()
-        return self._outcome(position, stopped, {} if stopped else self._final_tables())
+        tables = {} if stopped else self._final_tables()
+        return self._outcome(position, stopped or self._asked_to_stop(), tables)
 
     def _batches(self, epoch: int, at: int) -> list[np.ndarray]:
         """The batches of an epoch from a sample on, over all ranks."""
@@ -308,7 +202,7 @@ class Run:
         """The rest of an epoch and its validation; False if a stop was asked for, after a checkpoint."""
         begin = time.perf_counter()
         for whole in self._batches(position.epoch, position.at):
-            rate = rate_at(self.settings, position.step, self.per_epoch, self.comm.size)
+            rate = self._rate(position, len(whole))
             loss = self.trainer.step(next(feed), position.step, rate)
             if math.isfinite(loss):
                 position.loss += len(whole) * loss
@@ -317,26 +211,35 @@ class Run:
             position.step += 1
             position.at += len(whole)
             self.pulse.step()
-            progress.show(position.step)
-            asked = any(self.comm.allgather(self.pulse.stop.is_set()))
+            progress.show(position.epoch * self.train_size + position.at)
+            asked = self._asked_to_stop()
             every = self.settings.checkpoint_steps
             if asked or (every and position.step % every == 0):
                 self._save(position)
             if asked:
                 return False
-        self._close_epoch(position, time.perf_counter() - begin)
-        return True
+        return self._close_epoch(position, time.perf_counter() - begin)
 
-    def _close_epoch(self, position: Position, seconds: float) -> None:
-        """Judge, keep the model if it is the best so far, log, and write a checkpoint."""
+    def _rate(self, position: Position, samples: int) -> float:
+        """The learning rate of a step over so many samples."""
+        return rate_at(self.settings, position.epoch + position.at / self.train_size, samples / self.train_size, self.comm.size)
+
+    def _asked_to_stop(self) -> bool:
+        return any(self.comm.allgather(self.pulse.stop.is_set()))
+
+    def _close_epoch(self, position: Position, seconds: float) -> bool:
+        """Judge, keep the model if it is the best so far, log, and write a checkpoint; False if a stop was asked for while judging."""
         average_statistics(self.comm, self.network)
-        rate = rate_at(self.settings, position.step - 1, self.per_epoch, self.comm.size)
+        rate = self._rate(position, 0)
         counted = position.at - position.skipped
         loss = position.loss / counted if counted else math.nan
         record: dict[str, Any] = {"epoch": position.epoch + 1, "loss": loss, "rate": rate, "seconds": seconds}
         if position.skipped:
             record["skipped"] = position.skipped
         table = self.judge("validation")
+        if self._asked_to_stop():
+            self._save(position)
+            return False
         score = score_of(table, self.settings.score) if table.any() else float(position.epoch)
         if table.any():
             record |= {measure: score_of(table, measure) for measure in metrics.MEASURES}
@@ -348,6 +251,7 @@ class Run:
         self._save(position)
         say(self.comm, ["  ".join(f"{key}={value:.6g}" for key, value in record.items())])
         on_root(self.comm, lambda: write_history(self.settings.out, position.history))
+        return True
 
     def _save(self, position: Position) -> None:
         save(self.comm, self.settings.out, self.network, self.optimizer, position, self.identity())
@@ -365,10 +269,12 @@ class Run:
         return {part: self.judge(part) for part in ("validation", "test")}
 
     def _outcome(self, position: Position, stopped: bool, tables: dict[str, np.ndarray]) -> Outcome | None:
-        if self.comm.rank:
-            return None
         spent = self.trainer.seconds
-        seconds = {"compute": spent.compute, "averaging": spent.averaging, "data": spent.data}
+        every = self.comm.gather(np.array([spent.compute, spent.averaging, spent.data]))
+        if every is None:
+            return None
+        # The largest of any rank: a rank that waits for its data makes the others wait in the averaging.
+        seconds = dict(zip(("compute", "averaging", "data"), np.max(every, axis=0).tolist(), strict=True))
         return Outcome(
             stopped, position.epoch, position.step, position.best, {part: table.tolist() for part, table in tables.items()}, seconds,
             self.trainer.averaging.name, self.comm.size, self.settings.threads, self.shelf.refused, 0.0,

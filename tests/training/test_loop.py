@@ -149,7 +149,7 @@ def test_bfloat16_follows_float32(make):
 
 
 def rates(settings, size: int = 1, per_epoch: int = 10) -> np.ndarray:
-    return np.array([rate_at(settings, step, per_epoch, size) for step in range(settings.epochs * per_epoch)])
+    return np.array([rate_at(settings, step / per_epoch, 1 / per_epoch, size) for step in range(settings.epochs * per_epoch)])
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_as_half_a_cosine(field, tmp_path):

@@ -1,0 +1,163 @@
+"""What a training run stands on: scenes and labels opened, classes counted, samples dealt out, normalisation measured."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from hpcseg.config import Normalisation
+from hpcseg.errors import SceneError, StoppedError, UsageError
+from hpcseg.inference.options import Options
+from hpcseg.inference.prepare import open_scenes
+from hpcseg.kernels.classes import NOT_LABELLED, count_classes
+from hpcseg.models import Model
+from hpcseg.mpi import Comm, Pulse, on_root
+from hpcseg.raster import CellCache, Scene, SceneReader, Values, list_scenes, pair_labels, set_block_cache
+from hpcseg.statistics import statistics
+from hpcseg.tiles import Grid, Window
+from hpcseg.training.feed import Shelf
+from hpcseg.training.samples import PARTS, Samples, Shares, deal
+from hpcseg.training.settings import Settings
+from hpcseg.training.together import share_out_together, together
+from hpcseg.truth import Truth, open_truth
+
+
+def reading(settings: Settings) -> Options:
+    """How scenes are read, as `predict` reads them."""
+    return Options(
+        tuple(settings.scenes), "", settings.out, bands=tuple(settings.bands), nodata=settings.nodata, nodata_rule=settings.nodata_rule,
+        crs=settings.crs, resolution=settings.resolution, align=settings.align, aoi=settings.aoi, assets=tuple(settings.assets),
+    )  # fmt: skip
+
+
+def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None) -> Shelf:
+    """Open scenes and labels, count classes, deal the samples out; all of it printed. Collective. Raises UsageError, SceneError.
+
+    start: the model that training begins with."""
+    entries = on_root(comm, lambda: list_scenes(settings.scenes, settings.assets))
+    pairs, unpaired = on_root(comm, lambda: pair_labels(entries, settings.labels.files))
+    scenes, refused = open_scenes(comm, [pair.entry for pair in pairs], reading(settings), None)
+    say(comm, [f"left out: {phrase}" for phrase in unpaired] + [f"left out: {name} {reason}" for name, reason in refused])
+    on_root(comm, lambda: _check_scenes(scenes, refused))
+    labels = {pair.entry.name: pair.label for pair in pairs}
+    cache = CellCache(settings.cache << 20)
+    set_block_cache(32 << 20)
+    truths = together(comm, lambda: [open_truth(labels[each.name], each, settings.labels, settings.names, cache) for each in scenes])
+    grids = [Grid(scene.height, scene.width, settings.tile, 0) for scene in scenes]
+    tiles = [(s, t) for s, grid in enumerate(grids) for t in range(grid.size)]
+
+    def count(place: tuple[int, int]) -> np.ndarray:
+        pulse.step()
+        if pulse.stop.is_set():
+            raise _stopped()
+        scene, window = place[0], grids[place[0]].core_window(place[1])
+        return count_labels(readers[scene], truths[scene], window)
+
+    plain = [Values((1.0,) * len(scene.bands), (0.0,) * len(scene.bands), settings.nodata_rule) for scene in scenes]
+    readers = [SceneReader(scene, values, cache) for scene, values in zip(scenes, plain, strict=True)]
+    found = share_out_together(comm, tiles, count)
+    starts = np.cumsum([0, *(grid.size for grid in grids)])
+    counts = [np.stack(found[a:b]) for a, b in pairwise(starts)]
+    fixed = {pair.entry.name: pair.entry.columns["split"] for pair in pairs if pair.entry.columns.get("split")}
+    on_root(comm, lambda: _check_fixed(fixed))
+    shares = Shares(settings.block, settings.validation, settings.test, settings.split_seed, fixed)
+    samples = on_root(comm, lambda: deal([scene.name for scene in scenes], grids, counts, shares))
+    norm, values = normalise(comm, pulse, settings, scenes, start)
+    # A stop ends statistics early: what they found then is of a part of the scenes.
+    stopped = any(comm.allgather(pulse.stop.is_set()))
+    on_root(comm, lambda: _check_stopped(stopped))
+    shelf = Shelf(samples, scenes, values, truths, cache, norm, len(refused))
+    on_root(comm, lambda: tell_split(settings, samples))
+    return shelf
+
+
+def count_labels(reader: SceneReader, truth: Truth, window: Window) -> np.ndarray:
+    """Labelled pixels of each class in a window within the scene, int64 (classes,); pixels without data are not labelled."""
+    labels = np.empty((window.height, window.width), np.uint8)
+    truth.read(window, labels)
+    if reader.scene.has_gaps:
+        values = np.empty((window.height, window.width * len(reader.scene.bands)), np.float32)
+        valid = np.empty_like(labels)
+        reader.read(window, 0, values, valid)
+        labels[valid == 0] = NOT_LABELLED
+    counts = np.zeros(len(truth.classes), np.int64)
+    count_classes(labels, counts)
+    return counts
+
+
+def _stopped() -> StoppedError:
+    return StoppedError("stopped before the first step: run the same command again")
+
+
+def _check_stopped(stopped: bool) -> None:
+    if stopped:
+        raise _stopped()
+
+
+def _check_scenes(scenes: list[Scene], refused: list[tuple[str, str]]) -> None:
+    if not scenes:
+        raise SceneError(f"no scene is left to train on: {refused[0][0]} {refused[0][1]}")
+    bands = {len(scene.bands) for scene in scenes}
+    if len(bands) > 1:
+        raise UsageError(f"scenes give {' and '.join(map(str, sorted(bands)))} bands: choose the same number of each with bands = [...]")
+
+
+def _check_fixed(fixed: dict[str, str]) -> None:
+    wrong = [f"{name}: {part!r}" for name, part in fixed.items() if part not in PARTS]
+    if wrong:
+        raise UsageError(f"column split: {', '.join(wrong[:3])}; wanted {', '.join(PARTS)}, or nothing")
+
+
+def say(comm: Comm, lines: list[str]) -> None:
+    """Print lines on rank 0."""
+    if comm.rank == 0 and lines:
+        print("\n".join(lines), flush=True)
+
+
+def normalise(
+    comm: Comm, pulse: Pulse, settings: Settings, scenes: list[Scene], start: Model | None
+) -> tuple[Normalisation, list[Values]]:
+    """How pixels become input, as model.toml says it and by scene: the start model's constants; else of all scenes together mean and
+    deviation, or each scene's own percentiles. Collective."""
+    norm = start.spec.normalisation if start else Normalisation(kind=settings.normalisation)
+    if norm.kind == "fixed" and len(norm.mean) == len(scenes[0].bands):
+        return norm, [values_of(norm, settings)] * len(scenes)
+    found, failures = statistics(comm, pulse, scenes, settings.nodata_rule, norm.percentiles, settings.threads, settings.cache << 20)
+    on_root(comm, lambda: _check_readable(failures))
+    if norm.kind == "scene":
+        low, high = (np.array([[band.percentiles[k] for band in bands] for bands in found]) for k in (0, 1))
+        span = np.where(high > low, high - low, 1.0)
+        return norm, [Values(tuple(1 / s), tuple(-a / s), settings.nodata_rule) for a, s in zip(low, span, strict=True)]
+    count, mean, deviation = (
+        np.array([[getattr(band, key) for band in bands] for bands in found], float) for key in ("count", "mean", "deviation")
+    )
+    total = np.maximum(count.sum(0), 1)
+    middle = (count * mean).sum(0) / total
+    spread = np.sqrt((count * (deviation**2 + (mean - middle) ** 2)).sum(0) / total)
+    spread = np.where(spread > 0, spread, 1.0)
+    constants = Normalisation(mean=[float(f"{v:.8g}") for v in middle], std=[float(f"{v:.8g}") for v in spread])
+    return constants, [values_of(constants, settings)] * len(scenes)
+
+
+def _check_readable(failures: list[str]) -> None:
+    if failures:
+        raise SceneError(f"{failures[0]}; training stops: leave this scene out, or repair it")
+
+
+def values_of(norm: Normalisation, settings: Settings) -> Values:
+    """Fixed normalisation as readers take it."""
+    mean, std = np.array(norm.mean), np.array(norm.std)
+    return Values(tuple((1 / std).tolist()), tuple((-mean / std).tolist()), settings.nodata_rule)
+
+
+def tell_split(settings: Settings, samples: Samples) -> None:
+    """Print the split and its class counts. Raises UsageError where train lacks a class."""
+    for part in PARTS:
+        counts = zip(settings.names, samples.class_counts(part), strict=True)
+        shares = "  ".join(f"{name} {n} px ({100 * n / max(1, samples.class_counts(part).sum()):.1f} %)" for name, n in counts)
+        blocks = sum(block.part == part for block in samples.blocks)
+        print(f"{part}: {len(samples.of(part))} samples in {blocks} {'blocks' if samples.edge else 'scenes'}: {shares}", flush=True)
+    absent = [name for name, n in zip(settings.names, samples.class_counts("train"), strict=True) if n == 0]
+    if absent:
+        raise UsageError(f"no train sample has a pixel of {', '.join(absent)}: another split_seed, smaller blocks, or fewer classes")

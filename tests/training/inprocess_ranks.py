@@ -57,15 +57,17 @@ def shared_field(folder) -> Path:
 
 
 class Course:
-    """What a run did on this rank: (epoch, sample) that it read, and the global loss of each step."""
+    """What a run did on this rank: (epoch, sample) that it read, and the global loss of each step. stops: set by that step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stops: dict[int, threading.Event] = {}
         self.read: list[tuple[int, int]] = []
         self.losses: list[float] = []
         step, read_sample = loop.Trainer.step, feed.read_sample
 
         def note_step(trainer: Trainer, *arguments: Any) -> float:
             self.losses.append(step(trainer, *arguments))
+            self.stops.pop(len(self.losses), threading.Event()).set()
             return self.losses[-1]
 
         def note_sample(shelf, settings, task, room) -> int:
@@ -74,6 +76,13 @@ class Course:
 
         monkeypatch.setattr(loop.Trainer, "step", note_step)
         monkeypatch.setattr(feed, "read_sample", note_sample)
+
+    def stop_after(self, steps: int, rank: int = LAST) -> threading.Event:
+        """An event that one rank sets once it has made so many steps."""
+        event = threading.Event()
+        if COMM.rank == rank:
+            self.stops[steps] = event
+        return event
 
 
 @pytest.fixture
@@ -204,26 +213,14 @@ def test_batch_norm_statistics_become_the_mean_of_all_ranks():
         torch.testing.assert_close(buffer, torch.full_like(buffer, k + LAST / 2))
 
 
-class StopAt(threading.Event):
-    """Is set, on one rank alone, from the n-th time on that its main thread asks."""
-
-    def __init__(self, n: int, rank: int = LAST) -> None:
-        super().__init__()
-        self.left = n if COMM.rank == rank else 10**9
-
-    def is_set(self) -> bool:
-        if threading.current_thread() is threading.main_thread():
-            self.left -= 1
-        return self.left <= 0 or super().is_set()
-
-
 @pytest.mark.parametrize("changes", [NORMED, {"options": {"widths": [4, 8], "dropout": [0.2, 0.2]}}], ids=["batch-norm", "dropout"])
-def test_a_run_stopped_by_one_rank_goes_on_as_if_it_had_not_stopped(shared_field, changes):
+def test_a_run_stopped_by_one_rank_goes_on_as_if_it_had_not_stopped(shared_field, course, changes):
     """With each rank's own statistics of batch norm, in the middle of an epoch."""
     run(COMM, shared_field, "whole", **changes)
-    outcome = run(COMM, shared_field, "cut", StopAt(3), **changes)
+    course.losses = []
+    outcome = run(COMM, shared_field, "cut", course.stop_after(3), **changes)
     assert COMM.bcast(outcome and outcome.stopped) is True
-    assert COMM.bcast(outcome and 0 < outcome.steps < 12)
+    assert len(course.losses) == 3
     run(COMM, shared_field, "cut", **changes)
     whole = weights_of(shared_field / "whole")
     assert all(torch.equal(value, whole[name]) for name, value in weights_of(shared_field / "cut").items())
@@ -235,7 +232,7 @@ def test_another_number_of_ranks_goes_on_at_the_next_sample(shared_field, course
     one = group(COMM, 1)
     for comm, step in zip([one, COMM] if fewer_first else [COMM, one], [3, 0], strict=True):
         if comm is not None:
-            outcome = run(comm, shared_field, "out", StopAt(step, comm.size - 1) if step else None, **NORMED)
+            outcome = run(comm, shared_field, "out", course.stop_after(step, comm.size - 1) if step else None, **NORMED)
         COMM.Barrier()
     if COMM.rank:
         return

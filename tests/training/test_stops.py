@@ -105,6 +105,7 @@ def test_a_run_stopped_by_a_signal_and_then_killed_ends_with_the_bits_of_one_tha
     assert_same_end(out, tmp_path / "whole" / "out")
 
 
+@pytest.mark.long
 def test_a_run_that_diverges_is_one_line_and_no_hang(field, tmp_path):
     command = configure(tmp_path, field, rate=1e30, optimizer="sgd", warmup=0.0)
     result = run(2, *command, code=1, timeout=60)

@@ -24,7 +24,9 @@ from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
 from hpcseg.models import build
 from hpcseg.training import averaging
+from hpcseg.training.feed import Batch
 from hpcseg.training.judge import score_of
+from hpcseg.training.loop import Trainer
 from hpcseg.training.train import Outcome, exit_code, report_lines, train
 from training.field import TRANSFORM, pixels_of, settings_of, truth_of, write_field, write_raster
 
@@ -147,25 +149,25 @@ def test_more_epochs_go_on_with_the_history(run, tmp_path):
     assert [row["epoch"] for row in rows_of(tmp_path)] == ["1", "2", "3"]
 
 
-class StopAt(threading.Event):
-    """Is set from the n-th time on that it is asked."""
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """An event that is set once so many steps were made."""
+    event, step = threading.Event(), Trainer.step
 
-    def __init__(self, n: int) -> None:
-        super().__init__()
-        self.left = n
+    def count(trainer: Trainer, batch: Batch, number: int, rate: float) -> float:
+        if number + 1 == steps:
+            event.set()
+        return step(trainer, batch, number, rate)
 
-    def is_set(self) -> bool:
-        if threading.current_thread() is threading.main_thread():
-            self.left -= 1
-        return self.left <= 0
+    monkeypatch.setattr(Trainer, "step", count)
+    return event
 
 
-@pytest.mark.parametrize("step", [1, 4, 9])
-def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(alone, field, tmp_path, step):
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.long), pytest.param(9, marks=pytest.mark.long)])
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(alone, field, tmp_path, step, monkeypatch):
     """Also in the middle of an epoch, with dropout and all that is random."""
     changes = {"options": {"widths": [4, 8], "dropout": [0.2, 0.2]}, "loss": ["cross-entropy", "dice"]}
     train(alone, settings_of(field, tmp_path / "whole", **changes), threading.Event())
-    first = train(alone, settings_of(field, tmp_path / "cut", **changes), StopAt(step))
+    first = train(alone, settings_of(field, tmp_path / "cut", **changes), stop_after(step, monkeypatch))
     assert (first.stopped, first.steps) == (True, step)
     assert exit_code(alone, first) == 75
     second = train(alone, settings_of(field, tmp_path / "cut", **changes), threading.Event())
@@ -176,11 +178,12 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(alone, field, tmp_path
     assert [[row[k] for k in keys] for row in rows_of(tmp_path / "cut")] == [[row[k] for k in keys] for row in rows_of(tmp_path / "whole")]
 
 
-def test_overwrite_starts_anew(run, tmp_path):
-    run(tmp_path, epochs=1)
-    (tmp_path / "stale").write_text("")
+def test_overwrite_starts_anew_and_leaves_what_is_not_of_training(run, tmp_path):
+    run(tmp_path, epochs=2)
+    (tmp_path / "notes.txt").write_text("mine")
     assert run(tmp_path, epochs=1, rate=0.1, overwrite=True).epochs == 1
-    assert not (tmp_path / "stale").exists()
+    assert len(rows_of(tmp_path)) == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 # What it begins with.

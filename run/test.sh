@@ -17,4 +17,5 @@ done
 
 ruff check --quiet .
 mypy
-exec python -m pytest -q "${marks[@]}" "${words[@]}" </dev/null
+# Tests that start mpirun take turns in one process, the others run beside them (tests/conftest.py).
+exec python -m pytest -q -n 2 --dist loadgroup "${marks[@]}" "${words[@]}" </dev/null

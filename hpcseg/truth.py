@@ -70,11 +70,13 @@ def count_tile(truth: Truth, window: Window) -> np.ndarray:
     return counts
 
 
-def open_truth(path: str | Path, scene: Scene, spec: LabelSpec, classes: Sequence[str], cache: CellCache) -> Truth:
+def open_truth(
+    path: str | Path, scene: Scene, spec: LabelSpec, classes: Sequence[str], cache: CellCache, source: str = ""
+) -> Truth:
     """The labels of a scene from a raster, a prediction file (.h5) or polygons (.gpkg, .geojson, .json, .shp, .fgb).
 
     spec: how they become classes; a prediction file needs none, its classes must have the same names in the same order. classes:
-    names, class 0 first. cache: holds decoded labels.
+    names, class 0 first. cache: holds decoded labels. source: what GDAL opens for a raster, "" = its path (see raster.open_label).
     Raises SceneError, beginning with the labels' path, if they cannot be opened or do not lie on the scene's grid; UsageError if the
     specification does not fit them, or names an unknown class.
     """
@@ -86,7 +88,7 @@ def open_truth(path: str | Path, scene: Scene, spec: LabelSpec, classes: Sequenc
     elif suffix in VECTOR_SUFFIXES:
         labels = _open_polygons(path, scene, spec, classes, cache)
     else:
-        labels = _open_raster(path, scene, spec, classes, cache)
+        labels = _open_raster(path, scene, spec, classes, cache, source)
     return Truth(path, classes, extent, labels)
 
 
@@ -169,10 +171,12 @@ class _Lookup(NamedTuple):
     names: dict[int, str]
 
 
-def _open_raster(path: str, scene: Scene, spec: LabelSpec, classes: Sequence[str], cache: CellCache) -> _RasterLabels:
+def _open_raster(
+    path: str, scene: Scene, spec: LabelSpec, classes: Sequence[str], cache: CellCache, opens: str
+) -> _RasterLabels:
     colours = _has_colours(spec)
     try:
-        source, palette = describe_labels(path, spec.band, colours)
+        source, palette = describe_labels(path, spec.band, colours, opens)
     except SceneError as error:
         raise SceneError(f"{path}: {error}") from error
     _check_grid(path, scene, differing_grid(scene, source.height, source.width, source.place))

@@ -7,7 +7,7 @@ from hpcseg.raster.burn import VECTOR_SUFFIXES, PolygonBurner, read_polygons
 from hpcseg.raster.cells import CellCache, SceneReader, Values, set_block_cache
 from hpcseg.raster.labels import describe_labels, differing_grid
 from hpcseg.raster.listing import PATH_COLUMNS, Entry, list_scenes
-from hpcseg.raster.opening import open_mask, open_name
+from hpcseg.raster.opening import open_label, open_mask, open_name
 from hpcseg.raster.pairing import Pair, pair_labels
 from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_cost, read_array, with_mask
 from hpcseg.raster.write import create_geotiff, epsg_wkt
@@ -40,6 +40,7 @@ __all__ = [
     "epsg_wkt",
     "estimate_cost",
     "list_scenes",
+    "open_label",
     "open_mask",
     "open_name",
     "pair_labels",

@@ -13,17 +13,19 @@ from hpcseg.raster.scene import Scene, describe
 _SAME_PIXELS = 1e-3
 
 
-def describe_labels(path: str, band: int, colours: bool) -> tuple[Scene, dict[int, str]]:
-    """Describe a label raster by its stored values. colours: take its three bands but alpha as red, green and blue.
+def describe_labels(path: str, band: int, colours: bool, source: str = "") -> tuple[Scene, dict[int, str]]:
+    """Describe a label raster by its stored values. colours: take its three bands but alpha as red, green and blue. source: what GDAL
+    opens for it, "" = its path.
 
     Returns the scene, with scale 1 and offset 0, and the palette of `band` as {value: "#rrggbb"}, empty if it has none.
     Raises SceneError as `describe`, and for colours of other than 8 bits.
     """
-    palette = _palette(path, band)
+    source = source or path
+    palette = _palette(source, band)
     colours = colours and not palette
     # The name tells the bands of one file apart in the cells' cache.
     name = path if colours else f"{path} band {band}"
-    scene = describe(_without_palette(path, band) if palette else path, name, () if palette or colours else (band,))
+    scene = describe(_without_palette(source, band) if palette else source, name, () if palette or colours else (band,))
     n = len(scene.bands)
     if colours and (n != 3 or scene.dtype != "uint8"):
         raise SceneError(f"has {n} bands of {scene.dtype}, but a map of colours needs 3 of uint8, or a palette")

@@ -1,16 +1,20 @@
-"""What GDAL opens for a scene of a list: its file, or the XML of a VRT that stacks, warps and aligns; and the mask beside it."""
+"""What GDAL opens for a scene of a list: its file, or the XML of a VRT that stacks, warps and aligns; and the mask and labels beside it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
 from osgeo import gdal
 
 from hpcseg.errors import SceneError
+from hpcseg.raster.burn import VECTOR_SUFFIXES
 from hpcseg.raster.labels import differing_grid
 from hpcseg.raster.listing import Entry
 from hpcseg.raster.scene import Scene, describe, georeference_of
+
+NOT_RASTERS = (*VECTOR_SUFFIXES, ".h5")
 
 
 def open_name(entry: Entry, crs: str = "", resolution: float = 0.0, align: bool = False) -> str:
@@ -37,28 +41,60 @@ def open_mask(entry: Entry, bands: tuple[int, ...] = (), crs: str = "", resoluti
     if not path:
         return ""
     scene = open_name(entry, align=align)
-    mask = _open_on_grid(path, describe(scene, entry.name, bands))
+    _check_mask(path, describe(scene, entry.name, bands))
     if not (crs or resolution):
         return path
-    # A mask without georeference borrows the scene's.
-    borrowed = _blank(gdal.Open(scene))
-    borrowed.AddBand(mask.GetRasterBand(1).DataType)
-    _set_source(borrowed.GetRasterBand(1), path, 1)
+    source = _placed_as(path, scene, bandList=[1], maskBand="none")
+    return _follow(source, open_name(entry, crs, resolution, align), {"srcNodata": 0, "dstNodata": 0})
+
+
+def open_label(
+    path: str, entry: Entry, bands: tuple[int, ...] = (), crs: str = "", resolution: float = 0.0, align: bool = False
+) -> str:
+    """What GDAL opens for the labels of an entry. A raster on the scene's own grid follows the scene, of which those `bands` are read,
+    through its warp by nearest pixels; beyond its edges there is no data. All else stays `path` and must fit the scene as it is read.
+
+    Raises SceneError, beginning with the path for labels that cannot be opened.
+    """
+    if not (crs or resolution) or Path(path).suffix.lower() in NOT_RASTERS:
+        return path
+    try:
+        labels = gdal.Open(path)
+    except RuntimeError as error:
+        raise SceneError(f"{path}: cannot be opened: {str(error)[:300]}") from error
+    scene = open_name(entry, align=align)
+    if _difference(labels, describe(scene, entry.name, bands)):
+        return path
+    # Alpha takes in no data of any kind; a colour is no data in all its bands or not at all.
+    fill = {"dstAlpha": True, "dstNodata": "none", "warpOptions": ["UNIFIED_SRC_NODATA=YES"], "setColorInterpretation": True}
+    return _follow(_placed_as(path, scene), open_name(entry, crs, resolution, align), fill)
+
+
+def _placed_as(path: str, scene: str, **options: Any) -> gdal.Dataset:
+    """A raster with the georeference of a scene, which it may lack. options: gdal.Translate's."""
+    like, placed = gdal.Open(scene), gdal.Translate("", path, format="VRT", **options)
+    _place(placed, like)
     # Only what has a name can be the source of a warp: for a VRT in memory that is its XML.
-    source = gdal.Open(borrowed.GetMetadata("xml:VRT")[0])
-    return _onto(gdal.Open(open_name(entry, crs, resolution, align)), source, "near", {"srcNodata": 0, "dstNodata": 0})
+    return gdal.Open(placed.GetMetadata("xml:VRT")[0])
 
 
-def _open_on_grid(path: str, scene: Scene) -> gdal.Dataset:
-    """A mask. Raises SceneError naming it if it cannot be opened or does not lie on the scene's grid."""
+def _follow(source: gdal.Dataset, warped: str, fill: dict[str, Any]) -> str:
+    """XML of a VRT that carries a raster to a warped scene's grid by nearest pixels; overviews would mix its values."""
+    return _onto(gdal.Open(warped), source, "near", fill | {"overviewLevel": "NONE"})
+
+
+def _check_mask(path: str, scene: Scene) -> None:
+    """Raises SceneError naming a mask that cannot be opened or does not lie on the scene's grid."""
     try:
         mask = gdal.Open(path)
     except RuntimeError as error:
         raise SceneError(f"its mask cannot be opened: {str(error)[:300]}") from error
-    difference = differing_grid(scene, mask.RasterYSize, mask.RasterXSize, georeference_of(mask))
-    if difference:
+    if difference := _difference(mask, scene):
         raise SceneError(f"its mask {path} {difference}: warp it there (gdalwarp)")
-    return mask
+
+
+def _difference(raster: gdal.Dataset, scene: Scene) -> str:
+    return differing_grid(scene, raster.RasterYSize, raster.RasterXSize, georeference_of(raster))
 
 
 def _stack(names: list[str], align: bool) -> str:
@@ -81,12 +117,17 @@ def _stack(names: list[str], align: bool) -> str:
 def _blank(like: gdal.Dataset) -> gdal.Dataset:
     """A VRT without bands, of a raster's size and georeference."""
     blank = gdal.GetDriverByName("VRT").Create("", like.RasterXSize, like.RasterYSize, 0)
-    if like.GetGCPCount():
-        blank.SetGCPs(like.GetGCPs(), like.GetGCPSpatialRef())
-    elif like.GetGeoTransform(can_return_null=True) is not None:
-        blank.SetGeoTransform(like.GetGeoTransform())
-    blank.SetSpatialRef(like.GetSpatialRef())
+    _place(blank, like)
     return blank
+
+
+def _place(target: gdal.Dataset, like: gdal.Dataset) -> None:
+    """Give a VRT a raster's georeference."""
+    if like.GetGCPCount():
+        target.SetGCPs(like.GetGCPs(), like.GetGCPSpatialRef())
+    elif like.GetGeoTransform(can_return_null=True) is not None:
+        target.SetGeoTransform(like.GetGeoTransform())
+    target.SetSpatialRef(like.GetSpatialRef())
 
 
 def _set_source(target: gdal.Band, name: str, number: int) -> None:

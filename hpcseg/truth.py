@@ -75,7 +75,8 @@ def open_truth(
 ) -> Truth:
     """The labels of a scene from a raster, a prediction file (.h5) or polygons (.gpkg, .geojson, .json, .shp, .fgb).
 
-    spec: how they become classes; a prediction file needs none, its classes must have the same names in the same order. classes:
+    spec: how they become classes; its map takes a prediction file's classes by their names or numbers, names first. Without a map
+    they must have the names of `classes` in the same order. classes:
     names, class 0 first. cache: holds decoded labels. source: what GDAL opens for a raster, "" = its path (see raster.open_label).
     Raises SceneError, beginning with the labels' path, if they cannot be opened or do not lie on the scene's grid; UsageError if the
     specification does not fit them, or names an unknown class.
@@ -84,7 +85,7 @@ def open_truth(
     extent = Window(0, 0, scene.height, scene.width)
     suffix = Path(path).suffix.lower()
     if suffix == PREDICTION_SUFFIX:
-        labels: Labels = _open_prediction(path, scene, classes)
+        labels: Labels = _open_prediction(path, scene, spec, classes)
     elif suffix in VECTOR_SUFFIXES:
         labels = _open_polygons(path, scene, spec, classes, cache)
     else:
@@ -93,18 +94,23 @@ def open_truth(
 
 
 class _StoredLabels:
-    """Labels of a prediction file."""
+    """Labels of a prediction file. meaning: u8 (n,), the class of each of the file's."""
 
-    def __init__(self, stored: store.Stored) -> None:
-        self._plane = store.PlaneReader(stored)
+    def __init__(self, stored: store.Stored, meaning: Sequence[int]) -> None:
+        self._path, self._plane = stored.path, store.PlaneReader(stored)
+        self._meaning, self._known = np.full(256, NOT_LABELLED, np.uint8), np.zeros(256, bool)
+        self._meaning[: len(meaning)] = meaning
+        self._known[[*range(len(meaning)), NOT_LABELLED]] = True
 
     def read(self, window: Window) -> np.ndarray:
         labels = np.empty((window.height, window.width), np.uint8)
         self._plane.read(window, labels)
-        return labels
+        if not self._known[labels].all():
+            raise UsageError(f"{self._path}, {window}: label {labels[~self._known[labels]][0]} is none of the file's own classes")
+        return self._meaning[labels]
 
 
-def _open_prediction(path: str, scene: Scene, classes: Sequence[str]) -> _StoredLabels:
+def _open_prediction(path: str, scene: Scene, spec: LabelSpec, classes: Sequence[str]) -> _StoredLabels:
     stored = store.read(Path(path))
     grid = stored.layout.grid
     _check_grid(path, scene, differing_grid(scene, grid.height, grid.width, stored.place))
@@ -112,9 +118,19 @@ def _open_prediction(path: str, scene: Scene, classes: Sequence[str]) -> _Stored
         names = [each["name"] for each in json.loads(stored.attributes["classes"])]
     except (KeyError, TypeError, ValueError) as error:
         raise SceneError(f"{path}: does not name its classes (attribute classes: {error})") from error
-    if names != list(classes):
-        raise SceneError(f"{path}: has the classes {', '.join(names)}, wanted {', '.join(classes)} in this order")
-    return _StoredLabels(stored)
+    return _StoredLabels(stored, _meaning_of_classes(path, names, spec, classes))
+
+
+def _meaning_of_classes(path: str, names: Sequence[str], spec: LabelSpec, classes: Sequence[str]) -> list[int]:
+    """What each class of a prediction file becomes."""
+    if not spec.map and names != list(classes):
+        raise SceneError(f"{path}: has the classes {', '.join(names)}, wanted {', '.join(classes)} in this order, or a [labels] map")
+    table = resolve_map(spec, classes) or {name: k for k, name in enumerate(names)}
+    meaning = [NOT_LABELLED if k in spec.ignore else table.get(name, table.get(str(k))) for k, name in enumerate(names)]
+    if None in meaning:
+        missing = names[meaning.index(None)]
+        raise UsageError(f'{path}: its class {missing} is not in [labels] map, which has {", ".join(spec.map)}: add it, or "{_IGNORE}"')
+    return [number for number in meaning if number is not None]
 
 
 def _check_grid(path: str, scene: Scene, difference: str) -> None:

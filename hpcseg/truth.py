@@ -14,7 +14,7 @@ import numpy as np
 
 from hpcseg import store
 from hpcseg.config import LabelSpec
-from hpcseg.errors import SceneError, UsageError
+from hpcseg.errors import ReadError, SceneError, StoreError, UsageError
 from hpcseg.kernels.classes import NOT_LABELLED, assign_classes, count_classes
 from hpcseg.raster import (
     VECTOR_SUFFIXES,
@@ -76,8 +76,9 @@ def open_truth(
     """The labels of a scene from a raster, a prediction file (.h5) or polygons (.gpkg, .geojson, .json, .shp, .fgb).
 
     spec: how they become classes; its map takes a prediction file's classes by their names or numbers, names first. Without a map
-    they must have the names of `classes` in the same order. classes:
-    names, class 0 first. cache: holds decoded labels. source: what GDAL opens for a raster, "" = its path (see raster.open_label).
+    they must have the names of `classes` in the same order. classes: names, class 0 first. cache: holds decoded labels, and of
+    truths only those open that were used last: there may be any number of them. source: what GDAL opens for a raster, "" = its path
+    (see raster.open_label).
     Raises SceneError, beginning with the labels' path, if they cannot be opened or do not lie on the scene's grid; UsageError if the
     specification does not fit them, or names an unknown class.
     """
@@ -85,32 +86,39 @@ def open_truth(
     extent = Window(0, 0, scene.height, scene.width)
     suffix = Path(path).suffix.lower()
     if suffix == PREDICTION_SUFFIX:
-        labels: Labels = _open_prediction(path, scene, spec, classes)
+        labels: Labels = _open_prediction(path, scene, spec, classes, cache)
     elif suffix in VECTOR_SUFFIXES:
-        labels = _open_polygons(path, scene, spec, classes, cache)
+        labels = _BurnedLabels(path, scene, spec, classes, cache)
     else:
         labels = _open_raster(path, scene, spec, classes, cache, source)
     return Truth(path, classes, extent, labels)
 
 
 class _StoredLabels:
-    """Labels of a prediction file. meaning: u8 (n,), the class of each of the file's."""
+    """Labels of a prediction file, which is open while it was used lately. meaning: u8 (n,), the class of each of the file's."""
 
-    def __init__(self, stored: store.Stored, meaning: Sequence[int]) -> None:
-        self._path, self._plane = stored.path, store.PlaneReader(stored)
+    def __init__(self, stored: store.Stored, meaning: Sequence[int], cache: CellCache) -> None:
+        self._stored, self._opened, self._key = stored, cache.opened, object()
         self._meaning, self._known = np.full(256, NOT_LABELLED, np.uint8), np.zeros(256, bool)
         self._meaning[: len(meaning)] = meaning
         self._known[[*range(len(meaning)), NOT_LABELLED]] = True
 
     def read(self, window: Window) -> np.ndarray:
         labels = np.empty((window.height, window.width), np.uint8)
-        self._plane.read(window, labels)
+        self._opened.get(self._key, self._open).read(window, labels)
         if not self._known[labels].all():
-            raise UsageError(f"{self._path}, {window}: label {labels[~self._known[labels]][0]} is none of the file's own classes")
+            wrong = labels[~self._known[labels]][0]
+            raise UsageError(f"{self._stored.path}, {window}: label {wrong} is none of the file's own classes")
         return self._meaning[labels]
 
+    def _open(self) -> store.PlaneReader:
+        try:
+            return store.PlaneReader(self._stored)
+        except StoreError as error:
+            raise ReadError(str(error)) from error
 
-def _open_prediction(path: str, scene: Scene, spec: LabelSpec, classes: Sequence[str]) -> _StoredLabels:
+
+def _open_prediction(path: str, scene: Scene, spec: LabelSpec, classes: Sequence[str], cache: CellCache) -> _StoredLabels:
     stored = store.read(Path(path))
     grid = stored.layout.grid
     _check_grid(path, scene, differing_grid(scene, grid.height, grid.width, stored.place))
@@ -118,7 +126,7 @@ def _open_prediction(path: str, scene: Scene, spec: LabelSpec, classes: Sequence
         names = [each["name"] for each in json.loads(stored.attributes["classes"])]
     except (KeyError, TypeError, ValueError) as error:
         raise SceneError(f"{path}: does not name its classes (attribute classes: {error})") from error
-    return _StoredLabels(stored, _meaning_of_classes(path, names, spec, classes))
+    return _StoredLabels(stored, _meaning_of_classes(path, names, spec, classes), cache)
 
 
 def _meaning_of_classes(path: str, names: Sequence[str], spec: LabelSpec, classes: Sequence[str]) -> list[int]:
@@ -138,17 +146,32 @@ def _check_grid(path: str, scene: Scene, difference: str) -> None:
         raise SceneError(f"{path}: labels on another grid than {scene.name}: it {difference}")
 
 
-def _open_polygons(path: str, scene: Scene, spec: LabelSpec, classes: Sequence[str], cache: CellCache) -> PolygonBurner:
-    if spec.map and not spec.field:
-        raise UsageError(f"{path}: [labels] map needs [labels] field, the attribute of the polygons to look up")
-    meaning, background = _meaning(spec, classes), _number(spec.background, "background", classes)
-    polygons = read_polygons(path, scene, spec.field)
-    unknown = sorted(set(polygons.values) - meaning.keys())
-    if unknown:
-        known = ", ".join(meaning)
-        raise UsageError(f'{path}: {spec.field} is {unknown[0]!r}, wanted {known}: add it to [labels] map, as a class or as "{_IGNORE}"')
-    numbers = np.array([meaning[value] for value in polygons.values], np.uint8)
-    return PolygonBurner(polygons.shapes, numbers, background, Window(0, 0, scene.height, scene.width), cache)
+class _BurnedLabels:
+    """Labels of polygons, which are in memory while they were used lately."""
+
+    def __init__(self, path: str, scene: Scene, spec: LabelSpec, classes: Sequence[str], cache: CellCache) -> None:
+        if spec.map and not spec.field:
+            raise UsageError(f"{path}: [labels] map needs [labels] field, the attribute of the polygons to look up")
+        self._path, self._scene, self._field, self._cache = path, scene, spec.field, cache
+        self._meaning, self._background = _meaning(spec, classes), _number(spec.background, "background", classes)
+        self._files, self._cells = object(), object()
+        cache.opened.get(self._files, self._open)
+
+    def read(self, window: Window) -> np.ndarray:
+        try:
+            return self._cache.opened.get(self._files, self._open).read(window)
+        except SceneError as error:
+            raise ReadError(str(error)) from error
+
+    def _open(self) -> PolygonBurner:
+        polygons = read_polygons(self._path, self._scene, self._field)
+        unknown = sorted(set(polygons.values) - self._meaning.keys())
+        if unknown:
+            wanted = f'wanted {", ".join(self._meaning)}: add it to [labels] map, as a class or as "{_IGNORE}"'
+            raise UsageError(f"{self._path}: {self._field} is {unknown[0]!r}, {wanted}")
+        numbers = np.array([self._meaning[value] for value in polygons.values], np.uint8)
+        extent = Window(0, 0, self._scene.height, self._scene.width)
+        return PolygonBurner(polygons.shapes, numbers, self._background, extent, self._cache, self._cells)
 
 
 def _meaning(spec: LabelSpec, classes: Sequence[str]) -> dict[str, int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -275,6 +277,47 @@ def test_threads_read_at_once(kind, kinds):
     with ThreadPoolExecutor(4) as pool:
         for window, found in zip(windows, pool.map(lambda w: read(kinds[kind], w), windows), strict=True):
             np.testing.assert_array_equal(found, cut(numbers(), window))
+
+
+def files_open(folder):
+    """How many files of a folder this process has open."""
+    names = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
+    return sum(os.readlink(name).startswith(str(folder)) for name in names if os.path.islink(name))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".h5", ".gpkg"])
+def test_of_many_truths_only_the_last_are_open(suffix, scene, make_labels, tmp_path, alone, monkeypatch):
+    monkeypatch.setattr("hpcseg.raster.cells._FILES", 2)
+    monkeypatch.setattr("hpcseg.raster.cells._DATASETS", 3)
+    write = {".tif": make_labels, ".h5": lambda p: write_prediction(tmp_path / "labels.h5", p, alone, CLASSES),
+             ".gpkg": lambda p: write_patches(tmp_path / "labels.gpkg", p)}[suffix]  # fmt: skip
+    first = write(numbers())
+    paths = [shutil.copy(first, tmp_path / f"{k}{suffix}") for k in range(6)]
+    cache, spec = CellCache(1), LabelSpec(field="kind" if suffix == ".gpkg" else "")
+    truths = [open_truth(path, scene, spec, CLASSES, cache) for path in paths]
+    assert files_open(tmp_path) == 0
+    for truth in truths * 2:
+        np.testing.assert_array_equal(read(truth), numbers())
+        assert files_open(tmp_path) <= 3
+        assert cache.opened.weight <= 2
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(read, truths * 4):
+            np.testing.assert_array_equal(found, numbers())
+    os.remove(paths[0])
+    with pytest.raises(ReadError, match=f"/0{suffix}"):
+        read(truths[0])
+
+
+def test_polygons_that_are_read_again_find_their_cells_in_the_cache(scene, tmp_path):
+    path, cache = write_patches(tmp_path / "a.gpkg", numbers()), CellCache(1 << 26)
+    truth = open_truth(path, scene, LabelSpec(field="kind"), CLASSES, cache)
+    read(truth)
+    before = cache.loads
+    for k in range(cache.opened.capacity):
+        cache.opened.get(k, object)
+    np.testing.assert_array_equal(read(truth), numbers())
+    assert cache.loads == before
+    assert cache.opened.loads == 64 + 2
 
 
 def test_classes_are_counted_tile_by_tile(kinds):

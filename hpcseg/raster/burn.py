@@ -35,12 +35,15 @@ class Polygons(NamedTuple):
 class PolygonBurner:
     """Windows of burned polygons: a pixel is inside if its centre is; where polygons overlap the later one counts.
 
-    classes: u8 (n,), one per shape. background: of pixels outside all of them. Safe for several threads.
+    classes: u8 (n,), one per shape. background: of pixels outside all of them. key: of its cells in the cache, the same for a burner
+    that is made again; None = they are its own. Safe for several threads.
     """
 
-    def __init__(self, shapes: np.ndarray, classes: np.ndarray, background: int, extent: Window, cache: CellCache) -> None:
+    def __init__(
+        self, shapes: np.ndarray, classes: np.ndarray, background: int, extent: Window, cache: CellCache, key: object = None
+    ) -> None:
         self._shapes, self._classes, self._background = shapes, classes, background
-        self._extent, self._cache, self._key = extent, cache, object()
+        self._extent, self._cache, self._key = extent, cache, key or object()
         self._bounds = shapely.bounds(shapes).reshape(-1, 4).T
 
     def read(self, window: Window) -> np.ndarray:

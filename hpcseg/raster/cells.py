@@ -6,11 +6,7 @@ while it stays in the cache, whichever thread asks first; the kernels normalise 
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,12 +16,13 @@ from osgeo import gdal
 from hpcseg.errors import ReadError
 from hpcseg.footprint import covered_pixels, read_wkt
 from hpcseg.kernels.prepare import normalise, reflect
+from hpcseg.raster.recent import Datasets, Recent
 from hpcseg.raster.scene import NodataRule, Scene
 from hpcseg.tiles import Window
 
 _CELL = 512
 _NO_MASK = np.empty((0, 0), np.uint8)
-_WAIT_SECONDS = 3600.0
+_DATASETS, _FILES = 32, 64
 
 
 class Cell(NamedTuple):
@@ -39,45 +36,25 @@ class Cell(NamedTuple):
         return self.pixels.nbytes + self.mask.nbytes
 
 
-class CellCache:
-    """Least recently used cells up to `capacity` bytes. Threads that want the same cell wait for the one that decodes it."""
+class CellCache(Recent[Cell]):
+    """Cells up to `capacity` bytes, and what the readers that share them keep open: each thread its last 32 datasets.
+
+    opened: the last 64 files of other kinds, shared by all threads.
+    """
 
     def __init__(self, capacity: int) -> None:
-        self.capacity, self.nbytes, self.loads, self.seconds = capacity, 0, 0, 0.0
-        self._cells: OrderedDict[Any, Future[Cell]] = OrderedDict()
-        self._lock = threading.Lock()
+        super().__init__(capacity)
+        self.datasets = Datasets(_DATASETS)
+        self.opened: Recent[Any] = Recent(_FILES)
 
-    def get(self, key: Any, load: Callable[[], Cell]) -> Cell:
-        """The cell of that key, loaded if need be. Whatever `load` raises reaches all who wait for it."""
-        with self._lock:
-            entry = self._cells.get(key)
-            mine = entry is None
-            if entry is None:
-                entry = self._cells[key] = Future()
-            self._cells.move_to_end(key)
-        if mine:
-            self._fill(key, entry, load)
-        return entry.result(timeout=_WAIT_SECONDS)
+    def weigh(self, thing: Cell) -> int:
+        """Its bytes."""
+        return thing.nbytes
 
-    def _fill(self, key: Any, entry: Future[Cell], load: Callable[[], Cell]) -> None:
-        start = time.perf_counter()
-        try:
-            cell = load()
-        except BaseException as error:
-            with self._lock:
-                del self._cells[key]
-            entry.set_exception(error)
-            return
-        entry.set_result(cell)
-        with self._lock:
-            self.loads += 1
-            self.seconds += time.perf_counter() - start
-            self.nbytes += cell.nbytes
-            while self.nbytes > self.capacity and len(self._cells) > 1:
-                oldest = next(iter(self._cells))
-                if not self._cells[oldest].done():
-                    break
-                self.nbytes -= self._cells.pop(oldest).result().nbytes
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all cells that it holds."""
+        return self.weight
 
 
 class Values(NamedTuple):
@@ -96,7 +73,7 @@ class SceneReader:
     """Windows of one scene. Safe for several threads: each has a GDAL dataset of its own."""
 
     def __init__(self, scene: Scene, values: Values, cache: CellCache) -> None:
-        self.scene, self._cache, self._local = scene, cache, threading.local()
+        self.scene, self._cache = scene, cache
         self._strict, self._missing = values.rule == "any", np.float32(values.missing)
         block_height, block_width = scene.block
         self._cell_height = block_height if 128 <= block_height <= 1024 else _CELL
@@ -142,7 +119,7 @@ class SceneReader:
 
     def _decode(self, place: Window) -> Cell:
         try:
-            dataset = self._dataset(self.scene.path)
+            dataset = self._cache.datasets.get(self.scene.path)
             bands = list(self.scene.bands)
             pixels = np.empty((place.height, place.width, len(bands)), self._dtype)
             area = (place.col, place.row, place.width, place.height)
@@ -160,17 +137,10 @@ class SceneReader:
         if self.scene.mask:
             found.append(dataset.GetRasterBand(self.scene.bands[0]).GetMaskBand().ReadAsArray(*area) != 0)
         if self.scene.mask_path:
-            found.append(self._dataset(self.scene.mask_path).GetRasterBand(1).ReadAsArray(*area) != 0)
+            found.append(self._cache.datasets.get(self.scene.mask_path).GetRasterBand(1).ReadAsArray(*area) != 0)
         if self._aoi is not None:
             found.append(covered_pixels(self._aoi, place) != 0)
         return np.logical_and.reduce(found).view(np.uint8) if found else _NO_MASK
-
-    def _dataset(self, path: str) -> gdal.Dataset:
-        """This thread's own dataset of a path."""
-        opened = self._local.__dict__.setdefault("datasets", {})
-        if path not in opened:
-            opened[path] = gdal.Open(path)
-        return opened[path]
 
 
 def _typed_nodata(nodata: tuple[float | None, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:

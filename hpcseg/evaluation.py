@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hpcseg import store
-from hpcseg.config import Class
+from hpcseg.config import Class, LabelSpec
 from hpcseg.errors import HpcsegError, UsageError
 from hpcseg.metrics import figures
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
@@ -129,7 +129,8 @@ def _open_cases(
     on_root(comm, lambda: _need(maps, refused))
     pairs, unpaired = on_root(comm, lambda: pair_labels([_entry(each, not labels) for each in maps.values()], labels))
     refused += [(name, "no labels") for name in maps.keys() - {pair.entry.name for pair in pairs}]
-    found = share_out(comm, pairs, lambda pair: _open_case(maps[pair.entry.name], pair.label, settings))
+    cache = CellCache(settings.cache)
+    found = share_out(comm, pairs, lambda pair: _open_case(maps[pair.entry.name], pair.label, settings.spec, cache))
     refused += [(pair.entry.name, each) for pair, each in zip(pairs, found, strict=True) if isinstance(each, str)]
     cases, others = _agreeing([each for each in found if isinstance(each, Case)])
     refused = sorted(refused + others)
@@ -150,11 +151,11 @@ def _entry(stored: store.Stored, told: bool) -> Entry:
     return Entry(stored.path.stem, (str(stored.path),), columns)
 
 
-def _open_case(stored: store.Stored, label: str, settings: Settings) -> Case | str:
-    """A map with its truth, which is tried and closed again, or why it cannot be judged."""
+def _open_case(stored: store.Stored, label: str, spec: LabelSpec, cache: CellCache) -> Case | str:
+    """A map with its truth, which is only tried, or why it cannot be judged."""
     try:
         case = Case(stored, label, _scene(stored), legend(stored))
-        open_labels(case, settings.spec, CellCache(settings.cache))
+        open_labels(case, spec, cache)
         return case
     except HpcsegError as error:
         return str(error)

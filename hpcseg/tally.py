@@ -7,9 +7,9 @@ owners merge them.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -88,10 +88,9 @@ def open_labels(case: Case, spec: LabelSpec, cache: CellCache) -> Truth:
     return open_truth(case.label, case.scene, spec, [each.name for each in case.classes], cache)
 
 
-class _Open(threading.local):
-    """What a reader thread has open: the map and truth of one scene."""
+class _Opened(NamedTuple):
+    """The truth and the map of a scene."""
 
-    scene = -1
     truth: Truth
     labels: store.PlaneReader
 
@@ -103,7 +102,6 @@ class _Pairs(Source):
     cases: Sequence[Case] = ()
     settings: Settings = field(default_factory=Settings)
     broken: dict[int, str] = field(default_factory=dict)
-    _open: _Open = field(default_factory=_Open, init=False)
 
     def fill(self, item: Item) -> None:
         """Read an item's truth and, where there is any, its map; sets its state."""
@@ -124,16 +122,12 @@ class _Pairs(Source):
         except HpcsegError as error:
             self.broken[item.scene], item.state = str(error), "empty"
 
-    def _of(self, scene: int) -> _Open:
-        """This thread's files of a scene; those of the one before are closed."""
-        here = self._open
-        if here.scene != scene:
-            if here.scene >= 0:
-                here.labels.close()
-            here.truth = open_labels(self.cases[scene], self.settings.spec, self.cache)
-            here.labels = store.PlaneReader(self.cases[scene].stored)
-            here.scene = scene
-        return here
+    def _of(self, scene: int) -> _Opened:
+        """The files of a scene, for all threads; those that were used long ago are closed."""
+        return self.cache.opened.get(("pair", scene), partial(self._open, self.cases[scene]))
+
+    def _open(self, case: Case) -> _Opened:
+        return _Opened(open_labels(case, self.settings.spec, self.cache), store.PlaneReader(case.stored))
 
 
 class _Comparer:

@@ -13,7 +13,7 @@ from hpcseg.inference.prepare import open_scenes
 from hpcseg.kernels.classes import NOT_LABELLED, count_classes
 from hpcseg.models import Model
 from hpcseg.mpi import Comm, Pulse, on_root
-from hpcseg.raster import CellCache, Scene, SceneReader, Values, list_scenes, pair_labels, set_block_cache
+from hpcseg.raster import CellCache, Pair, Scene, SceneReader, Values, list_scenes, open_label, pair_labels, set_block_cache
 from hpcseg.statistics import statistics
 from hpcseg.tiles import Grid, Window
 from hpcseg.training.feed import Shelf
@@ -40,10 +40,10 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
     scenes, refused = open_scenes(comm, [pair.entry for pair in pairs], reading(settings), None)
     say(comm, [f"left out: {phrase}" for phrase in unpaired] + [f"left out: {name} {reason}" for name, reason in refused])
     on_root(comm, lambda: _check_scenes(scenes, refused))
-    labels = {pair.entry.name: pair.label for pair in pairs}
+    chosen = {pair.entry.name: pair for pair in pairs}
     cache = CellCache(settings.cache << 20)
     set_block_cache(32 << 20)
-    truths = together(comm, lambda: [open_truth(labels[each.name], each, settings.labels, settings.names, cache) for each in scenes])
+    truths = together(comm, lambda: [_truth_of(chosen[scene.name], scene, settings, cache, pulse) for scene in scenes])
     grids = [Grid(scene.height, scene.width, settings.tile, 0) for scene in scenes]
     tiles = [(s, t) for s, grid in enumerate(grids) for t in range(grid.size)]
 
@@ -70,6 +70,12 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
     shelf = Shelf(samples, scenes, values, truths, cache, norm, len(refused))
     on_root(comm, lambda: tell_split(settings, samples))
     return shelf
+
+
+def _truth_of(pair: Pair, scene: Scene, settings: Settings, cache: CellCache, pulse: Pulse) -> Truth:
+    pulse.step()
+    source = open_label(pair.label, pair.entry, settings.bands, settings.crs, settings.resolution, settings.align)
+    return open_truth(pair.label, scene, settings.labels, settings.names, cache, source)
 
 
 def count_labels(reader: SceneReader, truth: Truth, window: Window) -> np.ndarray:

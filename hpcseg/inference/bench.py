@@ -32,7 +32,7 @@ from hpcseg.stream import Buffer, Item, Source, Stream
 from hpcseg.synthetic import ice
 from hpcseg.tiles import Grid
 
-_SIZES = {"unet": 4096, "unet-light": 12288, "one-convolution": 8192}
+_SIZES = {"unet": 8192, "unet-light": 12288, "one-convolution": 8192}
 _WARM = 1024
 
 

@@ -17,5 +17,5 @@ done
 
 ruff check --quiet .
 mypy
-# Tests that start mpirun take turns in one process, the others run beside them (tests/conftest.py).
-exec python -m pytest -q -n 2 --dist loadgroup "${marks[@]}" "${words[@]}" </dev/null
+# Two at a time: ranks that start and tests that compute seldom want both cores.
+exec python -m pytest -q -n 2 "${marks[@]}" "${words[@]}" </dev/null

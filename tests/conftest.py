@@ -150,11 +150,8 @@ def make_scene() -> Callable[..., Path]:
 
 
 @pytest.hookimpl(tryfirst=True)
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as long what the short suite leaves out; tests that start mpirun run one after the other, beside the others."""
+    """Mark as long what the short suite leaves out."""
     for item in items:
-        if item.get_closest_marker("mpi"):
-            item.add_marker(pytest.mark.xdist_group("mpi"))
         if item.name in LATER:
             item.add_marker(pytest.mark.long)

@@ -9,6 +9,7 @@ import msgspec
 
 from hpcseg.config import Class, LabelSpec, Record, check_classes, decode_toml
 from hpcseg.errors import UsageError
+from hpcseg.models import NETWORKS
 
 _NEEDED = ("scenes", "out", "classes")
 _COLORS = ("#dfe3e6", "#c65d21", "#1b5e8c", "#3f7f4f", "#8c3f6d", "#c9b458", "#4b4f9e", "#7d7d7d")
@@ -151,6 +152,8 @@ def _check(where: str, s: Settings) -> None:
         wrong.append(f"seed is {s.seed} and split_seed {s.split_seed}, wanted 0 or more")
     if not s.loss:
         wrong.append("loss is empty, wanted some of cross-entropy, focal, dice")
+    if s.network not in ("", *NETWORKS):
+        wrong.append(f"no network {s.network!r}; wanted one of {', '.join(NETWORKS)}")
     if s.init and s.encoder_weights:
         wrong.append("init and encoder_weights are both given: choose one")
     if wrong:

@@ -348,7 +348,6 @@ def test_labels_that_changed_since_are_another_run(alone, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({"network": "u-net"}, "no network 'u-net'; wanted one of unet, segnet"),
         ({"options": {"depth": 3}}, "network unet-ice has no option depth; wanted widths, dropout"),
         ({"tile": 32, "network": "unet", "options": {"down": [2] * 8, "up": [2] * 7}}, "wanted a multiple of the stride of unet, 128"),
         ({"network": "one-convolution", "options": {}, "freeze": "encoder"}, "network one-convolution has no such part"),

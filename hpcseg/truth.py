@@ -61,10 +61,17 @@ class Truth:
             out[inside.relative_to(window).slices] = self._labels.read(inside)
 
 
-def count_tile(truth: Truth, window: Window) -> np.ndarray:
-    """Labelled pixels of each class in a window, int64 (n,). Raises as `Truth.read`."""
+def count_tile(truth: Truth, window: Window, reader: SceneReader | None = None) -> np.ndarray:
+    """Labelled pixels of each class in a window, int64 (n,). Raises as `Truth.read`.
+
+    reader: of the scene, whose pixels without data are not labelled; without it all pixels are taken to have data."""
     labels = np.empty((window.height, window.width), np.uint8)
     truth.read(window, labels)
+    if reader is not None and reader.scene.has_gaps:
+        values = np.empty((window.height, window.width * len(reader.scene.bands)), np.float32)
+        valid = np.empty_like(labels)
+        reader.read(window, 0, values, valid)
+        labels[valid == 0] = NOT_LABELLED
     counts = np.zeros(len(truth.classes), np.int64)
     count_classes(labels, counts)
     return counts

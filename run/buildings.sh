@@ -11,18 +11,7 @@
 # The scene is dealt out in blocks to train, validation (chooses the checkpoint) and test; F1 of buildings on test is printed, a line
 # a seed, then the median. HPCSEG_RANKS=4 runs all on four ranks. Run it again to resume; models that are trained stay.
 set -euo pipefail
-if [ $# -lt 2 ]; then
-    echo "buildings: wanted SCENE LABELS [OUT] [flags of hpcseg train]" >&2
-    exit 2
-fi
-scene="$(realpath -- "$1")" labels="$(realpath -- "$2")"
-shift 2
-out=out/buildings
-case "${1:-}" in "" | -*) ;; *) out="$(realpath -m -- "$1")" && shift ;; esac
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source run/env.sh
-launch=()
-if [ -n "${HPCSEG_RANKS:-}" ]; then launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none); fi
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 
 # --- three models, and the one whose F1 on the test blocks is the median
 mkdir -p "$out"

@@ -6,18 +6,7 @@
 # SCENE, LABELS: as for run/buildings.sh, whose settings are used. OUT: out/four_networks; OUT/curves.png is the picture.
 # HPCSEG_RANKS=4 runs all on four ranks. Run it again to resume.
 set -euo pipefail
-if [ $# -lt 2 ]; then
-    echo "four_networks: wanted SCENE LABELS [OUT] [flags of hpcseg train]" >&2
-    exit 2
-fi
-scene="$(realpath -- "$1")" labels="$(realpath -- "$2")"
-shift 2
-out=out/four_networks
-case "${1:-}" in "" | -*) ;; *) out="$(realpath -m -- "$1")" && shift ;; esac
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source run/env.sh
-launch=()
-if [ -n "${HPCSEG_RANKS:-}" ]; then launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none); fi
+source "$(dirname "${BASH_SOURCE[0]}")/arguments.sh"
 
 "${launch[@]}" hpcseg bench train --repeat 1 --dir "$out/bench" </dev/null
 for network in unet resnet50-fcn segnet deeplab; do

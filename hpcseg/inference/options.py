@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpcseg.config import ModelSpec
+from hpcseg.config import ModelSpec, Normalisation
 from hpcseg.errors import SceneError, UsageError
 from hpcseg.models import Model
 from hpcseg.raster import Entry, NodataRule, Scene, Values, describe, open_mask, open_name, read_aoi, with_mask
@@ -138,7 +138,6 @@ def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
     return [f"{key} is {found.get(key)}, wanted {wanted.get(key)}" for key in keys if wanted.get(key) != found.get(key)]
 
 
-def fixed_values(spec: ModelSpec, rule: NodataRule) -> Values:
-    """Normalisation by the model's own mean and deviation."""
-    norm = spec.normalisation
+def fixed_values(norm: Normalisation, rule: NodataRule) -> Values:
+    """Normalisation by constant mean and deviation."""
     return Values(tuple(1 / s for s in norm.std), tuple(-m / s for m, s in zip(norm.mean, norm.std, strict=True)), rule)

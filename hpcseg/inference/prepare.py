@@ -23,8 +23,8 @@ from hpcseg.models import Model, load_model
 from hpcseg.models.optimise import Precision
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.partition import Plan, Work, make_plan
-from hpcseg.raster import CellCache, Entry, Scene, SceneReader, Values, estimate_cost, list_scenes
-from hpcseg.statistics import statistics
+from hpcseg.raster import CellCache, Entry, NodataRule, Scene, SceneReader, Values, estimate_cost, list_scenes
+from hpcseg.statistics import BandStatistics, statistics
 from hpcseg.store import Layout
 from hpcseg.tiles import Grid, Window, hilbert_order
 
@@ -139,14 +139,19 @@ def normalisation(
     """How each scene's values become input: the model's constants, or the scene's own percentiles by one reduce. Collective."""
     norm = model.spec.normalisation
     if norm.kind == "fixed":
-        return [fixed_values(model.spec, options.nodata_rule)] * len(scenes), []
+        return [fixed_values(norm, options.nodata_rule)] * len(scenes), []
     found, failures = statistics(comm, pulse, scenes, options.nodata_rule, norm.percentiles, options.threads, options.cache)
+    return percentile_values(found, options.nodata_rule), [("statistics", text) for text in failures]
+
+
+def percentile_values(found: Sequence[Sequence[BandStatistics]], rule: NodataRule) -> list[Values]:
+    """Normalisation of each scene by the two percentiles of its bands."""
     values = []
     for bands in found:
         low, high = (np.array([band.percentiles[k] for band in bands]) for k in (0, 1))
         span = np.where(high > low, high - low, 1.0)
-        values.append(Values(tuple(1 / span), tuple(-low / span), options.nodata_rule))
-    return values, [("statistics", text) for text in failures]
+        values.append(Values(tuple(1 / span), tuple(-low / span), rule))
+    return values
 
 
 def _choose_halo(

@@ -73,11 +73,6 @@ def freeze(network: SegmentationNetwork, part: str) -> None:
     network.train(network.training)
 
 
-def set_training(network: nn.Module) -> None:
-    """Put a network into training mode, all but its fixed parts (`SegmentationNetwork.train`)."""
-    network.train()
-
-
 def describe(rows: Iterable[Row]) -> str:
     """A line an outcome: tensors, values, and the names where it is not just "matched"."""
     lines = []

@@ -35,7 +35,7 @@ def needs(layer: nn.Module, span: Span) -> Span:
         case nn.Conv2d():
             return _window(span, layer.kernel_size[0], layer.stride[0], layer.dilation[0], int(layer.padding[0]))
         case nn.MaxPool2d():
-            return _window(span, *(int(n) for n in (layer.kernel_size, layer.stride, layer.dilation, layer.padding)))  # type: ignore[arg-type]
+            return _window(span, *(int(n) for n in (layer.kernel_size, layer.stride, layer.dilation, layer.padding)))  # type: ignore[arg-type]  # ours are square
         case nn.ConvTranspose2d():
             return _transposed(span, layer.kernel_size[0], layer.stride[0])
         case nn.Upsample():

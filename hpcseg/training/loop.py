@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from hpcseg.errors import HpcsegError
-from hpcseg.models.pretrained import set_training
 from hpcseg.mpi import Comm
 from hpcseg.training.averaging import Averaging
 from hpcseg.training.checkpoint import running_statistics
@@ -77,7 +76,7 @@ class Trainer:
         skipped: it leaves no trace in the network or the optimiser.
         """
         begin, averaged = time.perf_counter(), self.seconds.averaging
-        set_training(self.network)
+        self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         kept = [buffer.clone() for buffer in running_statistics(self.network)]
         total = float(self._add_up(torch.tensor([labelled_weight(batch.y, self.weights)], dtype=torch.float64))[0])

@@ -8,19 +8,18 @@ import numpy as np
 
 from hpcseg.config import Normalisation
 from hpcseg.errors import SceneError, StoppedError, UsageError
-from hpcseg.inference.options import Options
-from hpcseg.inference.prepare import open_scenes
-from hpcseg.kernels.classes import NOT_LABELLED, count_classes
+from hpcseg.inference.options import Options, fixed_values
+from hpcseg.inference.prepare import open_scenes, percentile_values
 from hpcseg.models import Model
 from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.raster import CellCache, Pair, Scene, SceneReader, Values, list_scenes, open_label, pair_labels, set_block_cache
 from hpcseg.statistics import statistics
-from hpcseg.tiles import Grid, Window
+from hpcseg.tiles import Grid
 from hpcseg.training.feed import Shelf
 from hpcseg.training.samples import PARTS, Samples, Shares, deal
 from hpcseg.training.settings import Settings
 from hpcseg.training.together import share_out_together, together
-from hpcseg.truth import Truth, open_truth
+from hpcseg.truth import Truth, count_tile, open_truth
 
 
 def reading(settings: Settings) -> Options:
@@ -49,10 +48,9 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
 
     def count(place: tuple[int, int]) -> np.ndarray:
         pulse.step()
-        if pulse.stop.is_set():
-            raise _stopped()
-        scene, window = place[0], grids[place[0]].core_window(place[1])
-        return count_labels(readers[scene], truths[scene], window)
+        _check_stopped(pulse.stop.is_set())
+        scene, tile = place
+        return count_tile(truths[scene], grids[scene].core_window(tile), readers[scene])
 
     plain = [Values((1.0,) * len(scene.bands), (0.0,) * len(scene.bands), settings.nodata_rule) for scene in scenes]
     readers = [SceneReader(scene, values, cache) for scene, values in zip(scenes, plain, strict=True)]
@@ -78,27 +76,9 @@ def _truth_of(pair: Pair, scene: Scene, settings: Settings, cache: CellCache, pu
     return open_truth(pair.label, scene, settings.labels, settings.names, cache, source)
 
 
-def count_labels(reader: SceneReader, truth: Truth, window: Window) -> np.ndarray:
-    """Labelled pixels of each class in a window within the scene, int64 (classes,); pixels without data are not labelled."""
-    labels = np.empty((window.height, window.width), np.uint8)
-    truth.read(window, labels)
-    if reader.scene.has_gaps:
-        values = np.empty((window.height, window.width * len(reader.scene.bands)), np.float32)
-        valid = np.empty_like(labels)
-        reader.read(window, 0, values, valid)
-        labels[valid == 0] = NOT_LABELLED
-    counts = np.zeros(len(truth.classes), np.int64)
-    count_classes(labels, counts)
-    return counts
-
-
-def _stopped() -> StoppedError:
-    return StoppedError("stopped before the first step: run the same command again")
-
-
 def _check_stopped(stopped: bool) -> None:
     if stopped:
-        raise _stopped()
+        raise StoppedError("stopped before the first step: run the same command again")
 
 
 def _check_scenes(scenes: list[Scene], refused: list[tuple[str, str]]) -> None:
@@ -128,13 +108,11 @@ def normalise(
     deviation, or each scene's own percentiles. Collective."""
     norm = start.spec.normalisation if start else Normalisation(kind=settings.normalisation)
     if norm.kind == "fixed" and len(norm.mean) == len(scenes[0].bands):
-        return norm, [values_of(norm, settings)] * len(scenes)
+        return norm, [fixed_values(norm, settings.nodata_rule)] * len(scenes)
     found, failures = statistics(comm, pulse, scenes, settings.nodata_rule, norm.percentiles, settings.threads, settings.cache << 20)
     on_root(comm, lambda: _check_readable(failures))
     if norm.kind == "scene":
-        low, high = (np.array([[band.percentiles[k] for band in bands] for bands in found]) for k in (0, 1))
-        span = np.where(high > low, high - low, 1.0)
-        return norm, [Values(tuple(1 / s), tuple(-a / s), settings.nodata_rule) for a, s in zip(low, span, strict=True)]
+        return norm, percentile_values(found, settings.nodata_rule)
     count, mean, deviation = (
         np.array([[getattr(band, key) for band in bands] for bands in found], float) for key in ("count", "mean", "deviation")
     )
@@ -143,18 +121,12 @@ def normalise(
     spread = np.sqrt((count * (deviation**2 + (mean - middle) ** 2)).sum(0) / total)
     spread = np.where(spread > 0, spread, 1.0)
     constants = Normalisation(mean=[float(f"{v:.8g}") for v in middle], std=[float(f"{v:.8g}") for v in spread])
-    return constants, [values_of(constants, settings)] * len(scenes)
+    return constants, [fixed_values(constants, settings.nodata_rule)] * len(scenes)
 
 
 def _check_readable(failures: list[str]) -> None:
     if failures:
         raise SceneError(f"{failures[0]}; training stops: leave this scene out, or repair it")
-
-
-def values_of(norm: Normalisation, settings: Settings) -> Values:
-    """Fixed normalisation as readers take it."""
-    mean, std = np.array(norm.mean), np.array(norm.std)
-    return Values(tuple((1 / std).tolist()), tuple((-mean / std).tolist()), settings.nodata_rule)
 
 
 def tell_split(settings: Settings, samples: Samples) -> None:

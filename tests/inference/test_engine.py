@@ -35,7 +35,7 @@ def scene(make_scene, tmp_path_factory):
 def map_scene(scene, recipe, threads=1):
     """The planes of a whole scene by the stream: {name: (H, W)}."""
     grid = Grid(scene.height, scene.width, recipe.core, recipe.model.halo)
-    source = Source([scene], [grid], [fixed_values(recipe.model.spec, "all")], CellCache(1 << 26))
+    source = Source([scene], [grid], [fixed_values(recipe.model.spec.normalisation, "all")], CellCache(1 << 26))
     planes = {name: np.full((scene.height, scene.width), 255, np.uint8) for name in recipe.planes}
     engine = make_engine(recipe, [grid], torch.device("cpu"), threads)
     for item in Stream(source, [(0, tile) for tile in range(grid.size)], engine):
@@ -48,7 +48,7 @@ def map_scene(scene, recipe, threads=1):
 
 def whole_logits(scene, model):
     """Logits (H, W, c) of the plain network over the whole scene at once, and validity (H, W)."""
-    values, h, edge = fixed_values(model.spec, "all"), model.halo, 512
+    values, h, edge = fixed_values(model.spec.normalisation, "all"), model.halo, 512
     window = Window(-h, -h, edge, edge)
     tensor, array = window_tensor(edge, model.spec.bands, "fp32")
     valid = np.zeros((edge, edge), np.uint8)

@@ -123,7 +123,7 @@ def test_differences_name_key_and_both_values(scene, model):
 
 
 def test_fixed_normalisation_is_value_less_mean_over_deviation(model):
-    values = fixed_values(model.spec, "any")
+    values = fixed_values(model.spec.normalisation, "any")
     assert values.rule == "any"
     for scale, offset in zip(values.scale, values.offset, strict=True):
         assert 120 * scale + offset == pytest.approx(0, abs=1e-12)

@@ -12,7 +12,7 @@ from torch import nn
 
 from hpcseg.errors import UsageError
 from hpcseg.models import build
-from hpcseg.models.pretrained import MATCHED, adapt_bands, describe, freeze, init_from, load_encoder, set_training
+from hpcseg.models.pretrained import MATCHED, adapt_bands, describe, freeze, init_from, load_encoder
 from hpcseg.models.resnet import ResNet, Style
 from hpcseg.models.vgg import Vgg
 
@@ -115,7 +115,7 @@ def test_a_deeplab_keeps_the_statistics_of_loaded_weights_while_it_trains(tmp_pa
     network = build("deeplab", 3, 2, OPTIONS["deeplab"])
     load_encoder(network, publish(resnet_for("deeplab"), tmp_path / "resnet101.pth"))
     before = network.encoder.stem.bn1.running_mean.clone()
-    set_training(network)
+    network.train()
     network(torch.randn(2, 3, 32, 32)).sum().backward()
     assert torch.equal(network.encoder.stem.bn1.running_mean, before)
     assert network.encoder.stem.conv1.weight.grad.any(), "its weights train"
@@ -217,7 +217,7 @@ def test_a_frozen_encoder_does_not_change_and_the_rest_trains(name):
     network = make_narrow(name, 3, 3)
     freeze(network, "encoder")
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    set_training(network)
+    network.train()
     optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
     (network(torch.randn(2, 3, 32, 32)) * torch.randn(2, 3, 32, 32)).sum().backward()
     optimiser.step()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hpcseg.models.model import Model
-from hpcseg.models.unet import JoinConvolution
+from hpcseg.models.unet import JoinConvolution, upsample
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,7 +33,10 @@ class ConvolutionRelu(nn.Module):
 
 
 class JoinConvolutionRelu(nn.Module):
-    """A convolution of two inputs and its ReLU, without the copy that concatenates them: the second adds onto the first's result."""
+    """A convolution of two inputs and its ReLU, without the copy that concatenates them: the second adds onto the first's result.
+
+    A skip is let go before the other input is upsampled: the two and the result never stand in memory at once.
+    """
 
     def __init__(self, convolution: JoinConvolution) -> None:
         super().__init__()
@@ -41,10 +44,11 @@ class JoinConvolutionRelu(nn.Module):
         self.of_skip, self.of_below = (nn.Parameter(part.clone(), requires_grad=False) for part in parts)
         self.convolution = convolution
 
-    def forward(self, skip: Tensor, below: Tensor) -> Tensor:
+    def forward(self, skips: list[Tensor], below: Tensor) -> Tensor:
         c = self.convolution
         where = (c.padding, c.stride, c.dilation, c.groups)
-        x = torch.ops.mkldnn._convolution_pointwise(skip, self.of_skip, None, *where, "none", [], "")
+        x = torch.ops.mkldnn._convolution_pointwise(skips.pop(), self.of_skip, None, *where, "none", [], "")
+        below = upsample(below)
         return torch.ops.mkldnn._convolution_pointwise_.binary(x, below, self.of_below, c.bias, *where, "add", 1.0, "relu", [], "")
 
 

@@ -10,15 +10,23 @@ from torch import Tensor, nn
 from hpcseg.models.network import SegmentationNetwork
 
 
+def upsample(x: Tensor) -> Tensor:
+    """Twice the height and width, bilinear."""
+    return nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
 class JoinConvolution(nn.Conv2d):
-    """A convolution of a skip connection and of what comes from below, side by side: `skip` channels, then the others."""
+    """A convolution of a skip connection and of what comes from below, upsampled, side by side: `skip` channels, then the others.
+
+    Takes the last of the skips off their list, so that no caller up the stack keeps it longer than it is needed.
+    """
 
     def __init__(self, skip: int, below: int, outputs: int) -> None:
         super().__init__(skip + below, outputs, 3, padding=1)
         self.skip = skip
 
-    def forward(self, skip: Tensor, below: Tensor) -> Tensor:  # type: ignore[override]  # two inputs where others have one
-        return super().forward(torch.cat([skip, below], dim=1))
+    def forward(self, skips: list[Tensor], below: Tensor) -> Tensor:  # type: ignore[override]  # two inputs where others have one
+        return super().forward(torch.cat([skips.pop(), upsample(below)], dim=1))
 
 
 def make_block(first: nn.Conv2d) -> nn.Sequential:
@@ -64,9 +72,8 @@ class UNet(SegmentationNetwork):
             for layer in block.children():
                 x = layer(x)
         for block in self.decoder:
-            x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             join, *layers = block.children()
-            x = join(skips.pop(), x)
+            x = join(skips, x)
             for layer in layers:
                 x = layer(x)
         return self.head(x)

@@ -15,22 +15,27 @@ PACKAGE = Path(hpcseg.__file__).parent
 
 ROWS = {
     0: ("errors", "environment"),
-    1: ("config", "tiles", "georeference", "footprint", "partition", "kernels"),
+    1: ("config", "tiles", "georeference", "footprint", "partition", "thresholds", "kernels"),
     2: ("mpi", "raster", "area", "store", "device", "models", "progress"),
     2.5: ("stream", "share", "truth"),
+    2.7: ("mapping",),
     3: ("statistics", "products", "synthetic", "metrics"),
     3.3: ("inference", "tally", "scorecard"),
+    3.5: ("labels",),
     3.6: ("planning", "training", "evaluation"),
     4: ("cli",),
     5: ("launch",),
 }
-SIDEWAYS = {("partition", "tiles"), ("kernels", "tiles"), ("footprint", "tiles"), ("footprint", "georeference")}
+SIDEWAYS = {
+    ("partition", "tiles"), ("kernels", "tiles"), ("kernels", "thresholds"), ("footprint", "tiles"), ("footprint", "georeference"),
+}  # fmt: skip
 LATE = {"launch": {"hpcseg.mpi", "hpcseg.cli"}}
 OWNERS = {
     "mpi4py": {"mpi"},
     "h5py": {"store"},
     "osgeo": {"raster", "area", "products"},
     "numba": {"kernels"},
+    "cv2": {"kernels"},
     "torch": {"models", "device", "inference", "training"},
     "matplotlib": {"products"},
     "click": {"cli"},

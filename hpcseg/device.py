@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import resource
-from pathlib import Path
-
 import torch
+
+from hpcseg.environment import processor
 
 
 def choose() -> torch.device:
@@ -26,7 +25,7 @@ def name() -> str:
     """The device for people: the GPU's name, or the processor's."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
-    return next((line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")), "cpu")
+    return processor()[0]
 
 
 def identity() -> str:
@@ -39,23 +38,8 @@ def version() -> str:
     return f"{torch.__version__}, CUDA {torch.version.cuda or 'no'}"
 
 
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    # What getrusage says would count the memory of the process that started this one.
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    found = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
-    return 1024 * (found if found is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-
-
 def has_bfloat16() -> bool:
     """Whether this device computes in bfloat16 in hardware."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    flags = next((line.split() for line in _cpu_lines() if line.startswith(("flags", "Features"))), [])
-    return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(flags))
-
-
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & processor()[1])

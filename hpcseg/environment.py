@@ -6,6 +6,7 @@ The standard library alone: all of it is settled before any heavy import.
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import tempfile
 import threading
@@ -65,3 +66,20 @@ def set_environment(threads: int) -> None:
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
     # Activations are large and short-lived: huge pages make their first touch several times cheaper.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def processor() -> tuple[str, set[str]]:
+    """The processor's name for people, "cpu" where it is not said, and the names of what it can do."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
+    return name, set(next((line.split() for line in lines if line.startswith(("flags", "Features"))), []))
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    # What getrusage says would count the memory of the process that started this one.
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    found = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    return 1024 * (found if found is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -13,7 +13,8 @@ import numpy as np
 from hpcseg.errors import SceneError, UsageError
 from hpcseg.footprint import read_wkt, to_pixels, touched_tiles
 from hpcseg.georeference import Georeference
-from hpcseg.inference.options import Options, describe_entry, layout_of
+from hpcseg.inference.options import Options
+from hpcseg.mapping.options import describe_entry, layout_of
 from hpcseg.partition import Plan, Work, make_plan
 from hpcseg.raster import estimate_cost, list_scenes
 from hpcseg.tiles import Grid

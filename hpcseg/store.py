@@ -25,6 +25,7 @@ from hpcseg.tiles import Grid, Window
 MISSING, DONE, EMPTY, FAILED = 0, 1, 2, 3
 STATUS_NAMES = ("missing", "done", "nothing to do", "failed")
 NODATA = 255
+SCRATCH = "scratch"
 HDF5_VERSION = h5py.version.hdf5_version
 
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. %9d"
@@ -35,23 +36,33 @@ def version() -> tuple[str, bool]:
     return f"{h5py.version.hdf5_version}, h5py {h5py.__version__}", bool(h5py.get_config().mpi)
 
 
+def _place_of(plane: str) -> tuple[bool, str]:
+    """Sorts planes into their order in a file: labels first, then by name."""
+    return plane != "labels", plane
+
+
 @dataclass(frozen=True)
 class Layout:
-    """How a scene's tiles lie in its file. chunk: edge of the square HDF5 chunks, divides the core. planes: u8 (H, W) datasets."""
+    """How a scene's tiles lie in its file. chunk: edge of the square HDF5 chunks, divides the core. planes: (H, W) datasets of one
+    dtype, u8 or u16, in the order of their CRC: labels first, others by name."""
 
     grid: Grid
     chunk: int
     planes: tuple[str, ...] = ("labels",)
+    dtype: str = "uint8"
 
     def __post_init__(self) -> None:
         if self.grid.core % self.chunk:
             raise StoreError(f"chunk {self.chunk} does not divide core {self.grid.core}")
+        if list(self.planes) != sorted(self.planes, key=_place_of):
+            raise StoreError(f"planes {', '.join(self.planes)}: wanted labels first, the others by name")
 
     @property
     def nbytes(self) -> int:
         """Bytes of the planes and tables, edge chunks counted whole: what creating the file takes from the disk."""
         down, across = (-(-n // self.chunk) for n in (self.grid.height, self.grid.width))
-        return len(self.planes) * down * across * self.chunk**2 + 5 * self.grid.size + 8 * (self.grid.height + self.grid.width)
+        size = np.dtype(self.dtype).itemsize
+        return size * len(self.planes) * down * across * self.chunk**2 + 5 * self.grid.size + 8 * (self.grid.height + self.grid.width)
 
     def chunks(self, tile: int) -> Iterable[Window]:
         """The chunks of a tile's core, whole ones, also where they reach over the scene's edge."""
@@ -92,7 +103,7 @@ def create(path: Path, layout: Layout, identity: dict[str, Any], attributes: dic
 
 
 def _create_plane(file: h5py.File, name: str, layout: Layout) -> None:
-    """A chunked u8 dataset, allocated at once and not filled: HDF5's own fill is slower than writing the tiles."""
+    """A chunked dataset, allocated at once and not filled: HDF5's own fill is slower than writing the tiles."""
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_chunk((layout.chunk, layout.chunk))
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -100,9 +111,9 @@ def _create_plane(file: h5py.File, name: str, layout: Layout) -> None:
     shape = (layout.grid.height, layout.grid.width)
     # A scene smaller than a chunk needs room for it, or HDF5 refuses the chunk.
     space = h5py.h5s.create_simple(shape, tuple(max(n, layout.chunk) for n in shape))
-    h5py.h5d.create(file.id, name.encode(), h5py.h5t.STD_U8LE, space, properties)
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(layout.dtype)), space, properties)
     dataset = file[name]
-    dataset.attrs["_FillValue"] = np.uint8(NODATA)
+    dataset.attrs["_FillValue"] = np.dtype(layout.dtype).type(NODATA)
     dataset.attrs["grid_mapping"] = "spatial_ref"
     dataset.dims[0].attach_scale(file["y"])
     dataset.dims[1].attach_scale(file["x"])
@@ -163,7 +174,7 @@ class Prediction:
         self._planes = [self._file[name] for name in layout.planes]
         self._status, self._crc = self._file["tiles/status"], self._file["tiles/crc32"]
         self._descriptor = os.open(path, os.O_RDONLY)
-        self._blank = np.full((layout.chunk, layout.chunk), NODATA, np.uint8)
+        self._blank = np.full((layout.chunk, layout.chunk), NODATA, layout.dtype)
 
     def clear(self, tiles: Iterable[int]) -> None:
         """Write 255 to tiles, so that what is not yet mapped reads as no data."""
@@ -173,7 +184,7 @@ class Prediction:
                     plane.id.write_direct_chunk((chunk.row, chunk.col), self._blank)
 
     def write(self, tile: int, planes: Sequence[np.ndarray]) -> None:
-        """Write a finished tile: the planes in the layout's order, each u8 of the tile's core within the scene."""
+        """Write a finished tile: the planes in the layout's order, each of the tile's core within the scene."""
         core = self.layout.grid.core_window(tile)
         for dataset, plane in zip(self._planes, planes, strict=True):
             for chunk in self.layout.chunks(tile):
@@ -183,7 +194,7 @@ class Prediction:
     def write_empty(self, tile: int) -> None:
         """Mark a tile that has no valid pixel; its bytes are 255 already."""
         core = self.layout.grid.core_window(tile)
-        blank = np.full((core.height, core.width), NODATA, np.uint8)
+        blank = np.full((core.height, core.width), NODATA, self.layout.dtype)
         self._mark(tile, EMPTY, tile_crc([blank] * len(self._planes)))
 
     def write_failed(self, tile: int) -> None:
@@ -235,12 +246,12 @@ def read(path: Path) -> Stored:
     try:
         with h5py.File(path, "r") as file:
             identity = json.loads(file.attrs["identity"])
-            height, width = file["labels"].shape
-            layout = Layout(
-                Grid(height, width, identity["core"], identity["halo"]),
-                file["labels"].chunks[0],
-                tuple(name for name in ("labels", "confidence") if name in file),
-            )
+            planes = {name: each for name, each in file.items() if isinstance(each, h5py.Dataset) and each.ndim == 2 and each.chunks}
+            names = tuple(sorted(planes, key=_place_of))
+            first = planes[SCRATCH if names == (SCRATCH,) else "labels"]
+            height, width = first.shape
+            grid = Grid(height, width, identity["core"], identity["halo"])
+            layout = Layout(grid, first.chunks[0], names, first.dtype.name)
             place = Georeference.from_json(file.attrs["georeference"])
             status, crc = file["tiles/status"][()], file["tiles/crc32"][()]
             return Stored(path, layout, identity, dict(file.attrs), place, status, crc)

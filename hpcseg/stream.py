@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -80,17 +80,24 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """The scenes of a run as the readers need them, all lists by scene number. cache: shared by the reader threads."""
+    """The scenes of a run as the readers need them, all lists by scene number. cache: shared by the reader threads.
+
+    unreadable: (scene, tile) -> reason, of tiles that are known to fail and are not read.
+    """
 
     scenes: Sequence[Scene]
     grids: Sequence[Grid]
     values: Sequence[Values]
     cache: CellCache
+    unreadable: Mapping[tuple[int, int], str] = field(default_factory=dict)
     _readers: dict[int, SceneReader] = field(default_factory=dict)
 
     def fill(self, item: Item) -> None:
         """Read an item's window into its buffer and set its state."""
         grid, buffer = self.grids[item.scene], item.buffer
+        if (item.scene, item.tile) in self.unreadable:
+            item.state, item.reason = "failed", self.unreadable[item.scene, item.tile]
+            return
         reader = self._readers.get(item.scene)
         if reader is None:
             reader = self._readers[item.scene] = SceneReader(self.scenes[item.scene], self.values[item.scene], self.cache)
@@ -273,8 +280,13 @@ class ReduceEngine:
 
     def results(self) -> dict[int, Reducer]:
         """The accumulators by scene, over all threads."""
-        total: dict[int, Reducer] = {}
-        for part in self._parts:
-            for scene, reducer in part.items():
-                total[scene] = total[scene].merge(reducer) if scene in total else reducer
-        return total
+        return merge_parts(self._parts)
+
+
+def merge_parts(parts: Sequence[Mapping[int, Reducer]]) -> dict[int, Reducer]:
+    """Accumulators by scene, merged over several holders of some, such as threads."""
+    total: dict[int, Reducer] = {}
+    for part in parts:
+        for scene, reducer in part.items():
+            total[scene] = total[scene].merge(reducer) if scene in total else reducer
+    return total

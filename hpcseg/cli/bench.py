@@ -10,7 +10,7 @@ import click
 
 from hpcseg.cli import config_option, threads_option
 from hpcseg.inference import bench
-from hpcseg.inference.predict import report_lines
+from hpcseg.mapping.report import report_lines
 from hpcseg.mpi import on_root, patient_barrier, self_comm
 from hpcseg.training import bench as train_bench
 

@@ -10,7 +10,9 @@ import click
 from hpcseg.cli import config_option, scene_options, stall_option, threads_option
 from hpcseg.environment import stop_requested
 from hpcseg.inference.options import Options
-from hpcseg.inference.predict import exit_code, predict, report_lines
+from hpcseg.inference.predict import predict
+from hpcseg.mapping.report import report_lines
+from hpcseg.mapping.run import exit_code
 
 
 @click.command("predict")

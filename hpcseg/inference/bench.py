@@ -20,9 +20,10 @@ from hpcseg.errors import UsageError
 from hpcseg.inference.engine import CpuEngine, make_engine
 from hpcseg.inference.options import Options
 from hpcseg.inference.plain import plain_loop
-from hpcseg.inference.predict import Summary, count_readers, predict
+from hpcseg.inference.predict import count_readers, predict
 from hpcseg.inference.prepare import Settled, settle
-from hpcseg.inference.writer import Writer
+from hpcseg.mapping.report import Summary
+from hpcseg.mapping.writer import Writer
 from hpcseg.models import build, find_model, load_model
 from hpcseg.models.unet import UNet, widen
 from hpcseg.mpi import Comm, Pulse, on_root, patient_barrier, self_comm
@@ -253,7 +254,7 @@ def time_plain(setting: Setting, settled: Settled) -> tuple[float, Path]:
     path = setting.folder / "plain.h5"
     path.unlink(missing_ok=True)
     start = time.perf_counter()
-    labels = plain_loop(setting.scene, settled.model, layout.grid, setting.threads)
+    labels = plain_loop(setting.scene, settled.recipe.model, layout.grid, setting.threads)
     seconds = time.perf_counter() - start
     store.create(path, layout, {"core": 512, "halo": 64}, {}, scene.place)
     file = store.Prediction(path, layout, self_comm())

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,17 +13,18 @@ import torch
 from hpcseg import device, store
 from hpcseg.area import pixel_width_m
 from hpcseg.config import ModelSpec
-from hpcseg.errors import ReadError, SceneError, StoreError, UsageError
+from hpcseg.errors import ReadError, SceneError, UsageError
 from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, scores_of, window_tensor
-from hpcseg.inference.options import Options, choose_core, describe_entry, differences, fixed_values, identity_of, layout_of
+from hpcseg.inference.options import Options, choose_core, fixed_values, identity_of
 from hpcseg.kernels.labels import label
+from hpcseg.mapping import settle as mapping
+from hpcseg.mapping.options import describe_entry, layout_of
+from hpcseg.mapping.settle import check_identities, check_space, find_done, find_earlier, open_scenes, plan_tiles
 from hpcseg.models import Model, load_model
 from hpcseg.models.optimise import Precision
-from hpcseg.mpi import Comm, Pulse, on_root, share_out
-from hpcseg.partition import Plan, Work, make_plan
-from hpcseg.raster import CellCache, Entry, NodataRule, Scene, SceneReader, Values, estimate_cost, list_scenes
+from hpcseg.mpi import Comm, Pulse, on_root
+from hpcseg.raster import CellCache, Entry, NodataRule, Scene, SceneReader, Values, list_scenes
 from hpcseg.statistics import BandStatistics, statistics
-from hpcseg.store import Layout
 from hpcseg.tiles import Grid, Window, hilbert_order
 
 _AGREEMENT = 0.999
@@ -33,60 +32,19 @@ _RESOLUTION = 1.5
 _SAMPLE_CORE = 256
 _SAMPLES = 4
 _SEARCH = 4096
-_CRC_BATCH = 32
 
 
 @dataclass(frozen=True)
-class Settled:
-    """A run, ready to start; the same on all ranks. Lists are by scene number. refused: (scene's name, reason) of the others.
-    entries: every scene that was asked for, by name."""
+class Settled(mapping.Settled):
+    """A run of a network, ready to start; the same on all ranks."""
 
-    model: Model
     recipe: Recipe
-    scenes: list[Scene]
-    layouts: list[Layout]
-    identities: list[dict]
-    values: list[Values]
-    paths: list[Path]
-    plan: Plan
-    refused: list[tuple[str, str]]
-    entries: dict[str, Entry]
-    notes: list[str]
 
 
 def open_model(comm: Comm, options: Options) -> Model:
     """The model, loaded on every rank; a foreign network is probed on rank 0 alone. Collective."""
     found = on_root(comm, lambda: load_model(options.model, options.any_network).found)
     return load_model(options.model, options.any_network, found)
-
-
-def open_scenes(
-    comm: Comm, entries: Sequence[Entry], options: Options, spec: ModelSpec | None
-) -> tuple[list[Scene], list[tuple[str, str]]]:
-    """The scenes that fit, and (name, reason) of those that do not; ranks share out the opening. Collective.
-
-    spec: the model whose bands and resolution they must have, None = any. Raises UsageError, shared by all ranks.
-    """
-
-    def look(entry: Entry) -> Scene | str | UsageError:
-        try:
-            scene = describe_entry(entry, options, options.resolution)
-            return scene if spec is None else _fitting(entry, scene, options, spec)
-        except SceneError as error:
-            return str(error)
-        except UsageError as error:
-            return error
-
-    def refuse_wrong_use() -> None:
-        for each in found:
-            if isinstance(each, UsageError):
-                raise each
-
-    found = share_out(comm, entries, look)
-    on_root(comm, refuse_wrong_use)
-    scenes = [each for each in found if isinstance(each, Scene)]
-    refused = [(entry.name, each) for entry, each in zip(entries, found, strict=True) if isinstance(each, str)]
-    return scenes, refused
 
 
 def _fitting(entry: Entry, scene: Scene, options: Options, spec: ModelSpec) -> Scene:
@@ -106,7 +64,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     model = open_model(comm, options)
     notes: list[str] = []
     entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
-    scenes, refused = open_scenes(comm, entries, options, model.spec)
+    scenes, refused = open_scenes(comm, entries, options, lambda entry, scene: _fitting(entry, scene, options, model.spec))
     pulse.step()
     core = on_root(comm, lambda: choose_core(options, model))
     of_class = on_root(comm, lambda: options.of_class(model.spec))
@@ -116,21 +74,19 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     recipe, choice = _choose_halo(comm, options, recipe, scenes, values)
     notes += choice
     paths = [options.out / f"{scene.name}.h5" for scene in scenes]
-    stored = _earlier(comm, options, paths)
+    stored = find_earlier(comm, options.out, paths, options.overwrite)
     precision, choice = _choose_precision(comm, options, recipe, scenes, values, stored)
     notes += choice
     recipe = dataclasses.replace(recipe, precision=precision)
     layouts = [layout_of(scene, core, recipe.model.halo, options.planes) for scene in scenes]
     identities = [identity_of(s, recipe.model, layout, options, precision) for s, layout in zip(scenes, layouts, strict=True)]
-    on_root(comm, lambda: _check_identities(paths, identities, stored))
+    on_root(comm, lambda: check_identities(paths, identities, stored))
     pulse.step()
-    done = _done_tiles(comm, pulse, layouts, stored)
-    costs = share_out(comm, list(zip(scenes, layouts, strict=True)), lambda each: estimate_cost(each[0], each[1].grid))
-    works = [Work(y.grid, scene.striped, cost, old) for scene, y, cost, old in zip(scenes, layouts, costs, done, strict=True)]
-    on_root(comm, lambda: _check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
-    plan = make_plan(works, comm.size)
+    done = find_done(comm, pulse, layouts, stored)
+    on_root(comm, lambda: check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
+    plan = plan_tiles(comm, scenes, layouts, done)
     asked = {entry.name: entry for entry in entries}
-    return Settled(recipe.model, recipe, scenes, layouts, identities, values, paths, plan, refused, asked, notes)
+    return Settled(scenes, layouts, identities, values, paths, plan, refused, asked, notes, recipe)
 
 
 def normalisation(
@@ -255,69 +211,3 @@ def _choose_precision(
         return "fp32", []
     choice: Precision = "bf16" if share >= _AGREEMENT else "fp32"
     return choice, [f"precision {choice}: bf16 gives the same label as fp32 in {100 * share:.3f} % of sampled pixels"]
-
-
-def _earlier(comm: Comm, options: Options, paths: Sequence[Path]) -> list[store.Stored | None]:
-    """What is there from an earlier run; with --overwrite it is removed. Raises UsageError for files that are not ours."""
-
-    def look() -> list[bool]:
-        try:
-            options.out.mkdir(parents=True, exist_ok=True)
-            for part in options.out.glob(".*.part"):
-                part.unlink()
-            for path in paths:
-                if options.overwrite:
-                    path.unlink(missing_ok=True)
-            return [path.exists() for path in paths]
-        except OSError as error:
-            raise StoreError(f"{options.out}: cannot be written: {error.strerror}") from error
-
-    there = on_root(comm, look)
-
-    def read(k: int) -> store.Stored | str | None:
-        try:
-            return store.read(paths[k]) if there[k] else None
-        except StoreError as error:
-            return str(error)
-
-    found = share_out(comm, range(len(paths)), read)
-
-
-    def refuse_broken() -> None:
-        for each in found:
-            if isinstance(each, str):
-                raise UsageError(f"{each}; move it away or add --overwrite")
-
-    on_root(comm, refuse_broken)
-    return [each for each in found if not isinstance(each, str)]
-
-
-def _check_identities(paths: Sequence[Path], identities: Sequence[dict], stored: Sequence[store.Stored | None]) -> None:
-    for path, identity, old in zip(paths, identities, stored, strict=True):
-        if old is not None and old.identity != identity:
-            what = "; ".join(differences(identity, old.identity))
-            raise UsageError(f"{path} is another map: {what}. Choose another --out, or --overwrite")
-
-
-def _done_tiles(comm: Comm, pulse: Pulse, layouts: Sequence[Layout], stored: Sequence[store.Stored | None]) -> list[np.ndarray]:
-    """Tiles of earlier runs whose bytes agree with their CRC, bool (ny * nx,) by scene; ranks share out the reading."""
-    items = [(k, start) for k, old in enumerate(stored) if old is not None for start in range(0, layouts[k].grid.size, _CRC_BATCH)]
-
-    def look(item: tuple[int, int]) -> np.ndarray:
-        scene, start = item
-        old = stored[scene]
-        assert old is not None
-        pulse.step()
-        return store.check(old, np.arange(start, min(start + _CRC_BATCH, old.layout.grid.size)))
-
-    done = [np.zeros(layout.grid.size, bool) for layout in layouts]
-    for (scene, start), right in zip(items, share_out(comm, items, look), strict=True):
-        done[scene][start : start + len(right)] = right
-    return done
-
-
-def _check_space(out: Path, new: Sequence[Layout]) -> None:
-    """Refuse a run that cannot fit on the disk. Raises StoreError."""
-    need, free = sum(layout.nbytes for layout in new), shutil.disk_usage(out).free
-    if need > free:
-        raise StoreError(f"{out}: the maps need {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free: make room or choose another --out")

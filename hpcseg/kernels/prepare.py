@@ -8,7 +8,9 @@ from numba.extending import overload
 
 
 def _store(row, out):
-    """Write a float32 row into `out`: as it is, or rounded to bfloat16 where `out` holds uint16 bits."""
+    """Write a float32 row into `out`: as it is, rounded to bfloat16 where `out` holds uint16 bits, or to u8 within 0..255."""
+    if out.dtype == np.uint8:
+        row = np.minimum(np.maximum(row + np.float32(0.5), np.float32(0)), np.float32(255)).astype(np.uint8)
     if out.dtype == np.uint16:
         word = row.view(np.uint32)
         row = (word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
@@ -27,6 +29,14 @@ def _store_typed(row, out):
                 out[k] = np.uint16((word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
         return to_bfloat16
+
+    if out.dtype == types.uint8:
+
+        def to_byte(row, out):
+            for k in range(out.size):
+                out[k] = np.uint8(min(max(row[k] + np.float32(0.5), np.float32(0)), np.float32(255)))
+
+        return to_byte
 
     def to_float32(row, out):
         for k in range(out.size):
@@ -61,8 +71,8 @@ def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, off
     cell: (h, w * b), any real type, pixel-interleaved. mask: u8 (h, w), 0 = no data, or (0, 0) for none. source, target: Windows
     of one size, in the cell and in the output. nodata, has_nodata: (b,) value of each band and whether it has one; NaN and
     infinity are never data. strict: a pixel is no data if any of its bands is (else only if all are). scale, offset: float32,
-    the bands' values repeated along a row. missing: float32, 0 for a network, NaN for statistics. out: float32 (H, W * b), or
-    uint16 to get bfloat16 bits. valid: u8 (H, W), set to 1 or 0.
+    the bands' values repeated along a row. missing: float32, 0 for a network, NaN for statistics (not with u8). out: float32
+    (H, W * b), uint16 to get bfloat16 bits, or u8 to get values rounded (halves up) and cut to 0..255. valid: u8 (H, W), set to 1 or 0.
     Returns the number of valid pixels.
     """
     bands, length = nodata.size, source.width * nodata.size

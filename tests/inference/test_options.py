@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from hpcseg.errors import UsageError
-from hpcseg.inference.options import Options, choose_core, differences, fixed_values, identity_of, layout_of
+from hpcseg.inference.options import Options, choose_core, fixed_values, identity_of
+from hpcseg.mapping.options import differences, layout_of
 from hpcseg.models import load_model
 from hpcseg.raster import describe
 

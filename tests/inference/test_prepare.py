@@ -17,7 +17,9 @@ from hpcseg.errors import StoreError, UsageError
 from hpcseg.inference import prepare
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
-from hpcseg.inference.prepare import open_scenes, settle
+from hpcseg.inference.prepare import settle
+from hpcseg.mapping import settle as mapping
+from hpcseg.mapping.settle import open_scenes
 from hpcseg.mpi import Pulse
 from hpcseg.raster import list_scenes
 from hpcseg.statistics import statistics
@@ -131,7 +133,7 @@ def test_part_files_of_a_killed_run_are_removed(folder, run):
 
 def test_a_disk_too_small_for_the_maps_is_said_before_any_work(folder, run, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 20_000, 20_000))
+    monkeypatch.setattr(mapping.shutil, "disk_usage", lambda path: usage(10**6, 10**6 - 20_000, 20_000))
     with pytest.raises(StoreError, match=r"out: the maps need 0\.\d MB, 0\.\d MB are free: make room or choose another --out"):
         run(options(folder))
     assert list((folder / "out").glob("*.h5")) == []
@@ -140,7 +142,7 @@ def test_a_disk_too_small_for_the_maps_is_said_before_any_work(folder, run, monk
 def test_maps_that_are_there_already_need_no_more_space(folder, run, monkeypatch):
     run(options(folder))
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage(10**6, 10**6, 0))
+    monkeypatch.setattr(mapping.shutil, "disk_usage", lambda path: usage(10**6, 10**6, 0))
     assert run(options(folder)).exit_code == 0
 
 

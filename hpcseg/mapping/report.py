@@ -1,0 +1,114 @@
+"""What a run says of itself: by rank and in all, on the terminal, in run.json and in failed.csv."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hpcseg.raster import Entry
+
+
+class RankReport(msgspec.Struct):
+    """What one rank did. seconds: by stage, summed over its threads. failed: (scene, window, reason)."""
+
+    rank: int
+    host: str
+    tiles: int = 0
+    empty: int = 0
+    mapped_px: int = 0
+    mapped_m2: float = 0.0
+    allocation: float = 0.0
+    seconds: dict[str, float] = {}
+    failed: list[tuple[str, str, str]] = []
+    peak_memory_mb: float = 0.0
+
+    def add_seconds(self, more: Mapping[str, float]) -> None:
+        """Add the time of another pass over tiles."""
+        for stage, seconds in more.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+class Summary(msgspec.Struct):
+    """A whole run. stopped: a signal ended it before its end. precision: of a network. manifest: by scene, what its manifest says of it."""
+
+    ranks: list[RankReport]
+    refused: list[tuple[str, str]]
+    notes: list[str]
+    scenes: int
+    planned_tiles: int
+    imbalance: float
+    wall: float
+    stopped: bool
+    precision: str = ""
+    device: str = ""
+    manifest: dict[str, dict[str, str]] = {}
+
+    @property
+    def failed(self) -> list[tuple[str, str, str]]:
+        """All tiles that could not be read."""
+        return [each for rank in self.ranks for each in rank.failed]
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 3 some scenes or tiles failed, 75 stopped."""
+        return 75 if self.stopped else 3 if self.refused or self.failed else 0
+
+
+def write_reports(out: Path, summary: Summary, entries: Mapping[str, Entry]) -> None:
+    """run.json, and failed.csv with the scenes to try again. entries: the scenes by name."""
+    _publish(out / "run.json", json.dumps(msgspec.to_builtins(summary) | {"exit_code": summary.exit_code}, indent=1))
+    (out / "failed.csv").unlink(missing_ok=True)
+    reasons = dict(summary.refused) | {name: f"{window}: {reason}" for name, window, reason in summary.failed}
+    # Reasons that belong to no one scene, such as those of statistics, have no row.
+    rows = [(entries[name], reason) for name, reason in reasons.items() if name in entries]
+    if rows:
+        _write_manifest(out / "failed.csv", rows)
+
+
+def _write_manifest(path: Path, rows: list[tuple[Entry, str]]) -> None:
+    """A CSV manifest of scenes and reasons, with all columns that their own manifests had."""
+    columns = dict.fromkeys(column for entry, _ in rows for column in entry.columns)
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, ["scene", "id", "reason", *columns])
+        table.writeheader()
+        table.writerows({"scene": entry.source, "id": entry.name, "reason": reason, **entry.columns} for entry, reason in rows)
+
+
+def _publish(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def report_lines(summary: Summary) -> list[str]:
+    """The end of a run as stable `key=value unit` lines after a table of where the time went."""
+    total = {key: sum(rank.seconds.get(key, 0.0) for rank in summary.ranks) for key in ("decode", "read", "forward", "write", "wait")}
+    walls = [rank.seconds.get("wall", 0.0) for rank in summary.ranks]
+    useful = [rank.seconds.get("forward", 0.0) for rank in summary.ranks]
+    busy = sum(total[key] for key in ("read", "forward", "write", "wait")) or 1.0
+    pixels, wall = sum(rank.mapped_px for rank in summary.ranks), max([*walls, 1e-9])
+    stages = {"decode": total["decode"], "preprocess": max(0.0, total["read"] - total["decode"]), "forward": total["forward"],
+              "write": total["write"], "wait": total["wait"]}  # fmt: skip
+    shares = "  ".join(f"{name} {100 * seconds / busy:.1f} %" for name, seconds in stages.items())
+    return [
+        f"where the time went: {shares}",
+        f"scenes={summary.scenes}",
+        f"tiles={sum(rank.tiles for rank in summary.ranks)} of {summary.planned_tiles}",
+        f"empty_tiles={sum(rank.empty for rank in summary.ranks)}",
+        f"failed_tiles={len(summary.failed)}",
+        f"refused_scenes={len(summary.refused)}",
+        *([f"precision={summary.precision}"] if summary.precision else []),
+        f"wall={summary.wall:.2f} s",
+        f"mapping={wall:.2f} s",
+        f"allocation={max(rank.allocation for rank in summary.ranks):.2f} s",
+        f"throughput={pixels / wall / 1e6:.3f} Mpx/s",
+        f"ground={sum(rank.mapped_m2 for rank in summary.ranks) / wall / 1e6:.3f} km2/s",
+        f"load_balance={np.mean(useful) / max(max(useful), 1e-9):.3f}",
+        f"imbalance={summary.imbalance:.4f}",
+    ]

@@ -1,0 +1,138 @@
+"""What all ranks agree on before the first tile: scenes, what earlier runs left, room on the disk, the plan."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hpcseg import store
+from hpcseg.errors import SceneError, StoreError, UsageError
+from hpcseg.mapping.options import MapOptions, describe_entry, differences
+from hpcseg.mpi import Comm, Pulse, on_root, share_out
+from hpcseg.partition import Plan, Work, make_plan
+from hpcseg.raster import Entry, Scene, Values, estimate_cost
+from hpcseg.store import Layout
+
+_CRC_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A run, ready to start; the same on all ranks. Lists are by scene number. refused: (scene's name, reason) of the others.
+    entries: every scene that was asked for, by name."""
+
+    scenes: list[Scene]
+    layouts: list[Layout]
+    identities: list[dict]
+    values: list[Values]
+    paths: list[Path]
+    plan: Plan
+    refused: list[tuple[str, str]]
+    entries: dict[str, Entry]
+    notes: list[str]
+
+
+def open_scenes(
+    comm: Comm, entries: Sequence[Entry], options: MapOptions, fit: Callable[[Entry, Scene], Scene] | None = None
+) -> tuple[list[Scene], list[tuple[str, str]]]:
+    """The scenes that fit, and (name, reason) of those that do not; ranks share out the opening. Collective.
+
+    fit: gives the scene as it is to be mapped, or raises SceneError; None = any will do. Raises UsageError, shared by all ranks.
+    """
+
+    def look(entry: Entry) -> Scene | str | UsageError:
+        try:
+            scene = describe_entry(entry, options, options.resolution)
+            return scene if fit is None else fit(entry, scene)
+        except SceneError as error:
+            return str(error)
+        except UsageError as error:
+            return error
+
+    def refuse_wrong_use() -> None:
+        for each in found:
+            if isinstance(each, UsageError):
+                raise each
+
+    found = share_out(comm, entries, look)
+    on_root(comm, refuse_wrong_use)
+    scenes = [each for each in found if isinstance(each, Scene)]
+    refused = [(entry.name, each) for entry, each in zip(entries, found, strict=True) if isinstance(each, str)]
+    return scenes, refused
+
+
+def find_earlier(comm: Comm, out: Path, paths: Sequence[Path], overwrite: bool) -> list[store.Stored | None]:
+    """What is there from an earlier run; with `overwrite` it is removed. Collective. Raises UsageError for files that are not ours."""
+
+    def look() -> list[bool]:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for part in out.glob(".*.part"):
+                part.unlink()
+            for path in paths:
+                if overwrite:
+                    path.unlink(missing_ok=True)
+            return [path.exists() for path in paths]
+        except OSError as error:
+            raise StoreError(f"{out}: cannot be written: {error.strerror}") from error
+
+    there = on_root(comm, look)
+
+    def read(k: int) -> store.Stored | str | None:
+        try:
+            return store.read(paths[k]) if there[k] else None
+        except StoreError as error:
+            return str(error)
+
+    found = share_out(comm, range(len(paths)), read)
+
+    def refuse_broken() -> None:
+        for each in found:
+            if isinstance(each, str):
+                raise UsageError(f"{each}; move it away or add --overwrite")
+
+    on_root(comm, refuse_broken)
+    return [each for each in found if not isinstance(each, str)]
+
+
+def check_identities(paths: Sequence[Path], identities: Sequence[dict], stored: Sequence[store.Stored | None]) -> None:
+    """Raises UsageError naming what differs between a run and the files that it would continue."""
+    for path, identity, old in zip(paths, identities, stored, strict=True):
+        if old is not None and old.identity != identity:
+            what = "; ".join(differences(identity, old.identity))
+            raise UsageError(f"{path} is another map: {what}. Choose another --out, or --overwrite")
+
+
+def find_done(comm: Comm, pulse: Pulse, layouts: Sequence[Layout], stored: Sequence[store.Stored | None]) -> list[np.ndarray]:
+    """Tiles of earlier runs whose bytes agree with their CRC, bool (ny * nx,) by scene; ranks share out the reading. Collective."""
+    items = [(k, start) for k, old in enumerate(stored) if old is not None for start in range(0, layouts[k].grid.size, _CRC_BATCH)]
+
+    def look(item: tuple[int, int]) -> np.ndarray:
+        scene, start = item
+        old = stored[scene]
+        assert old is not None
+        pulse.step()
+        return store.check(old, np.arange(start, min(start + _CRC_BATCH, old.layout.grid.size)))
+
+    done = [np.zeros(layout.grid.size, bool) for layout in layouts]
+    for (scene, start), right in zip(items, share_out(comm, items, look), strict=True):
+        done[scene][start : start + len(right)] = right
+    return done
+
+
+def plan_tiles(comm: Comm, scenes: Sequence[Scene], layouts: Sequence[Layout], done: Sequence[np.ndarray]) -> Plan:
+    """The partition of all tiles that are not done. Collective."""
+    costs = share_out(comm, list(zip(scenes, layouts, strict=True)), lambda each: estimate_cost(each[0], each[1].grid))
+    works = [Work(y.grid, scene.striped, cost, old) for scene, y, cost, old in zip(scenes, layouts, costs, done, strict=True)]
+    return make_plan(works, comm.size)
+
+
+def check_space(out: Path, new: Sequence[Layout]) -> None:
+    """Refuse a run that cannot fit on the disk. new: of files that are not there yet. Raises StoreError."""
+    need, free = sum(layout.nbytes for layout in new), shutil.disk_usage(out).free
+    if need > free:
+        raise StoreError(f"{out}: the maps need {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free: make room or choose another --out")

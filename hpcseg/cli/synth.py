@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +21,48 @@ def _size(context: click.Context, parameter: click.Parameter, value: str) -> tup
     return int(found[1]), int(found[2] or found[1])
 
 
-@click.command("synth")
-@click.argument("kind", type=click.Choice(["ice"]))
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--size", default="4000x4000", show_default=True, callback=_size, metavar="HEIGHTxWIDTH", help="Pixels of a scene.")
-@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Number of scenes.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Other scenes for each seed, the same for the same.")
-@click.option("--swath", is_flag=True, help="Tilted within its frame: the corners hold no data.")
-@click.option("--clouds", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True, help="Share under thin cloud.")
-@click.option("--ponds", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True, help="Share of thick ice under ponds.")
+def _common(command: Callable) -> Callable:
+    """What all kinds of scenes take."""
+    for option in reversed((
+        click.argument("directory", type=click.Path(file_okay=False, path_type=Path)),
+        click.option("--size", default="4000x4000", show_default=True, callback=_size, metavar="HEIGHTxWIDTH", help="Pixels of a scene."),
+        click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Number of scenes."),
+        click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Other scenes for each seed."),
+        click.option("--swath", is_flag=True, help="Tilted within its frame: the corners hold no data."),
+        config_option,
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _share(name: str, default: float, text: str) -> Callable:
+    return click.option(name, type=click.FloatRange(0, 1, max_open=True), default=default, show_default=True, help=text)
+
+
+class Kinds(click.Group):
+    """The kinds of scenes, as commands of their own; another kind is refused with the valid ones."""
+
+    def resolve_command(self, context: click.Context, words: list[str]) -> Any:
+        if words[0] not in self.commands and not words[0].startswith("-"):
+            raise click.UsageError(f"no kind of scenes {words[0]!r}; wanted one of {', '.join(self.commands)}")
+        return super().resolve_command(context, words)
+
+
+@click.group("synth", cls=Kinds, no_args_is_help=False)
+def command() -> None:
+    """Write scenes of a kind and their truth into DIRECTORY and DIRECTORY/truth."""
+
+
+@command.command("ice")
+@_common
+@_share("--clouds", 0.1, "Share under thin cloud.")
+@_share("--ponds", 0.0, "Share of thick ice under ponds.")
 @click.option("--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Size of floes; 1 = up to 4 km.")
+@click.option("--lead-width", type=click.FloatRange(0), default=0.0, metavar="PX",
+              help="Closed pack ice with leads and fields of thin ice of about this width, such as 20 to 800, in place of floes.")
 @click.option("--degrade", is_flag=True, help="As poorer cameras see them: blur, gamma, exposure, colour cast, haze, noise.")
-@config_option
-@click.pass_obj
-def command(comm: Any, kind: str, directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
-    """Write scenes of a KIND and their truth into DIRECTORY and DIRECTORY/truth."""
+def ice(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+    """Sea ice in visible light, RGB u8; truth 0 open water, 1 thin ice, 2 thick ice, 255 no data."""
     for path in synthetic.ice(directory, count, *size, seed, **look):
         print(f"wrote {path}")
     return 0

@@ -161,6 +161,37 @@ def nearest_cells(points: np.ndarray, table: tuple, window: tuple, bend: np.ndar
 
 
 @njit(nogil=True, cache=True)
+def border_distance(points: np.ndarray, table: tuple, window: tuple, bend: np.ndarray, size: float) -> np.ndarray:
+    """Distance of each pixel to the straight border of its cell, in pixels, f32 (h, w).
+
+    Arguments as for nearest_cells, with at least two cells more in the table than the window's pixels lie in. The border between the
+    nearest centre a and another b lies (|b|^2 - |a|^2) / 2|b - a| away, both counted from the pixel. Looks at 5 x 5 cells.
+    """
+    height, width = bend.shape[1:]
+    out = np.empty((height, width), np.float32)
+    y, x = np.empty(25, np.float32), np.empty(25, np.float32)
+    for i in range(height):
+        for j in range(width):
+            at_y, at_x = (window[0] + i + bend[0, i, j]) / size, (window[1] + j + bend[1, i, j]) / size
+            cell_y, cell_x = math.floor(at_y), math.floor(at_x)
+            near, best = 0, FAR
+            for n in range(25):
+                k, m = cell_y - table[0] + n // 5 - 2, cell_x - table[1] + n % 5 - 2
+                y[n] = points[0, k, m] + np.float32(cell_y + n // 5 - 2 - at_y)
+                x[n] = points[1, k, m] + np.float32(cell_x + n % 5 - 2 - at_x)
+                distance = y[n] * y[n] + x[n] * x[n]
+                if distance < best:
+                    near, best = n, distance
+            least = FAR
+            for n in range(25):
+                dy, dx = y[n] - y[near], x[n] - x[near]
+                if n != near:
+                    least = min(least, (y[n] * y[n] + x[n] * x[n] - best) / (np.float32(2) * np.float32(math.sqrt(dy * dy + dx * dx))))
+            out[i, j] = np.float32(size) * least
+    return out
+
+
+@njit(nogil=True, cache=True)
 def lay_floes(edge: np.ndarray, index: np.ndarray, gap: np.ndarray, look: np.ndarray, scene: np.ndarray) -> np.ndarray:
     """Lay one generation of floes over smaller ones.
 

@@ -110,6 +110,22 @@ def test_nearest_cells():
     np.testing.assert_allclose(edge, 0.5 * size * harmonic, rtol=1e-3, atol=1e-4)
 
 
+def test_border_distance():
+    table, window, size = (-3, 0, 12, 11), (-3, 20, 30, 25), 6.5
+    points = RNG.random((2, 12, 11), np.float32)
+    bend = RNG.normal(0, 2, (2, 30, 25)).astype(np.float32).clip(-5, 5)
+    ours = noise.border_distance(points, table, window, bend, size)
+    centres = np.stack([points[0] + np.arange(-3, 9)[:, None], points[1] + np.arange(0, 11)[None]], -1).reshape(-1, 2)
+    row, col = np.mgrid[-3:27, 20:45]
+    pixels = np.stack([row + bend[0], col + bend[1]], -1).reshape(-1, 1, 2) / size
+    square = ((centres - pixels) ** 2).sum(-1)
+    near = square.argmin(1)
+    between = np.linalg.norm(centres[None] - centres[near][:, None], axis=-1)
+    with np.errstate(invalid="ignore"):
+        border = (square - square.min(1, keepdims=True)) / (2 * between)
+    np.testing.assert_allclose(ours.ravel(), size * np.nanmin(border, 1), rtol=1e-3, atol=1e-4)
+
+
 def test_lay_floes():
     edge, index = RNG.random((12, 10), np.float32) * 9, RNG.integers(0, 5, (12, 10), dtype=np.int32)
     gap, look = np.array([0, 1, 5, np.inf, 3], np.float32), RNG.random(5, np.float32)

@@ -1,12 +1,7 @@
-"""Synthetic scenes with truth, of any size, streamed block by block: to try a machine with, and to train the first models.
-
-Every pixel is a pure function of the seed, the scene's number and its position, so the block size cannot change a scene.
-"""
+"""Pictures of sea ice: floes, leads, young ice, melt ponds, thin cloud and its shadow."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -15,19 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcseg.errors import UsageError
-from hpcseg.georeference import Georeference
 from hpcseg.kernels import noise
-from hpcseg.raster import create_geotiff, epsg_wkt
-from hpcseg.tiles import Grid, Window
+from hpcseg.raster import create_geotiff
+from hpcseg.synthetic.camera import Camera, draw_camera
+from hpcseg.synthetic.scene import FRAM, Fields, write_scene
+from hpcseg.tiles import Window
 
-PIXEL = 10.0
-EPSG = 3413
-# Fram Strait, 80 N 8 W: sea ice that drifts south along Greenland.
-ORIGIN = (600_000.0, -820_000.0)
-# Share of each edge that a swath leaves empty at the corners.
-TILT = 0.14
-# Haze from dull to bright (R, G, B).
-HAZE = (150.0, 185.0, 205.0), (215.0, 225.0, 235.0)
 # Deviation of the sum of two uniform values of range 1.
 SPREAD = 6.0**-0.5
 # Where the cloud lies whose shadow falls on a pixel: rows down, columns right.
@@ -46,27 +34,12 @@ class Floes:
 FLOES = (Floes(430.0, 0.75, 0.05), Floes(170.0, 0.1, 0.07), Floes(62.0, 0.0, 0.07), Floes(21.0, -0.1, 0.1))
 # Raises the share of ice; 0 leaves half of the sea to it.
 PACK = 0.45
-
-
-class Camera(NamedTuple):
-    """What a camera and the air do to a picture, the same over a scene.
-
-    radius: of the blur in pixels. response: f32 (3, 256), recorded grey value by that of the ground. grain: deviation of the noise.
-    """
-
-    radius: int
-    response: np.ndarray
-    grain: float
-
-
-def draw_camera(seed: int, index: int) -> Camera:
-    """A camera in use: blur or none, gamma 0.75..1.3, exposure 0.74..1.06, colour cast of 5 %, haze of up to 28 % or none, noise."""
-    rng = np.random.default_rng([seed, index])
-    radius = int(rng.integers(2))
-    level = 255 * (np.arange(256) / 255) ** rng.uniform(0.75, 1.3) * rng.uniform(0.74, 1.06)
-    cast = rng.uniform(0.95, 1.05, (3, 1))
-    haze, air = rng.uniform(0, 0.28) * rng.integers(2), rng.uniform(*HAZE)[:, None]
-    return Camera(radius, (level * cast * (1 - haze) + haze * air).astype(np.float32), rng.uniform(0, 3))
+# Leads of a stated width: distance between them, as a multiple of the width and in pixels besides; how far their width varies;
+# from which noise on they are open water instead of thin ice; brightness of the thin ice in its class, mean and deviation.
+LEAD_SPACING = 3.0, 200.0
+LEAD_VARIATION = 0.15
+LEAD_OPEN = 1.0
+LEAD_TONE = 0.45, 0.15
 
 
 class Cells(NamedTuple):
@@ -83,28 +56,27 @@ class Cells(NamedTuple):
 
 
 @dataclass(frozen=True)
-class IceScene:
+class IceScene(Fields):
     """A picture of the marginal ice zone, as a function of the pixel.
 
     scale: size of floes, 1 = up to 4 km at 10 m. clouds: share of the scene under thin cloud. ponds: share of thick ice under
     melt water. swath: the corners hold no data. degrade: taken by a camera that seed and index draw, see draw_camera.
+    lead_width: above 0, closed pack ice with leads and fields of thin ice of about that width in pixels, whatever the scale, in
+    place of floes, to judge filters by width; a part of them is open water.
     """
 
-    seed: int
-    index: int
-    height: int
-    width: int
     scale: float = 1.0
     clouds: float = 0.1
     ponds: float = 0.0
     swath: bool = False
     degrade: bool = False
+    lead_width: float = 0.0
 
     def block(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """The window's colours, u8 (3, h, w), 0 = no data, and its truth, u8 (h, w): 0 water, 1 thin, 2 thick, 255 no data."""
         picture, surface = self._seen_by(draw_camera(self.seed, self.index), window) if self.degrade else self._clear(window)
         if self.swath:
-            empty = ~self._inside(window)
+            empty = self.margins(window).min(0) < 0
             picture[:, empty], surface[empty] = 0, noise.NODATA
         return picture, surface
 
@@ -118,17 +90,13 @@ class IceScene:
         """Colours as a camera records them, and the truth; the blur looks beyond the window, and the scene."""
         picture, surface = self._clear(window.grow(camera.radius))
         inner = slice(camera.radius, camera.radius + window.height), slice(camera.radius, camera.radius + window.width)
-        uniform = np.stack([noise.lattice(self._key(f"grain {band}"), *window).sum(0) - np.float32(1) for band in range(3)])
+        uniform = np.stack([noise.lattice(self.key(f"grain {band}"), *window).sum(0) - np.float32(1) for band in range(3)])
         grain = np.float32(camera.grain / SPREAD) * uniform
         return noise.expose(picture, camera.radius, camera.response, grain), surface[inner]
 
-    def _key(self, name: str) -> np.uint64:
-        """The key of one of the scene's fields."""
-        return np.uint64(noise.mix(np.uint64(noise.mix(np.uint64(self.seed), self.index, 0)), zlib.crc32(name.encode()), 0))
-
     def _field(self, name: str, window: Window, size: float, octaves: int, unit: float = 1.0) -> np.ndarray:
         """Noise of the scene in a window that is counted in `unit` pixels; size in pixels at scale 1."""
-        return noise.fractal_noise(self._key(name), *window, size * self.scale / unit, octaves)
+        return self.field(name, window, size * self.scale / unit, octaves)
 
     def _bend(self, window: Window) -> np.ndarray:
         """What is added to the pixels' positions so that straight borders become natural ones, f32 (2, h, w)."""
@@ -137,18 +105,27 @@ class IceScene:
     def _cells(self, name: str, window: Window, bend: np.ndarray, size: float) -> Cells:
         """The cells of `size` pixels at scale 1 that the window's pixels lie in."""
         edge_px = size * self.scale
-        low = [int((start + off.min()) // edge_px) - 1 for start, off in zip(window[:2], bend, strict=True)]
-        high = [int((stop + off.max()) // edge_px) + 2 for stop, off in zip(window.stop, bend, strict=True)]
-        table = Window(low[0], low[1], high[0] - low[0], high[1] - low[1])
-        points = np.float32(0.1) + np.float32(0.8) * noise.lattice(self._key(name), *table)
+        table, points = self._centres(name, window, bend, edge_px, 1)
         edge, index = noise.nearest_cells(points, tuple(table), tuple(window), bend, edge_px)
-        look, pack = noise.lattice(self._key(name + " look"), *table), self._field("pack", table, 1500.0, 3, edge_px)
+        look, pack = noise.lattice(self.key(name + " look"), *table), self._field("pack", table, 1500.0, 3, edge_px)
         return Cells(edge, index, look, pack)
+
+    def _centres(self, name: str, window: Window, bend: np.ndarray, edge_px: float, margin: int) -> tuple[Window, np.ndarray]:
+        """The cells of `edge_px` pixels under a window and `margin` more on each side, and their centres, f32 (2, ny, nx), 0..1."""
+        low = [int((start + off.min()) // edge_px) - margin for start, off in zip(window[:2], bend, strict=True)]
+        high = [int((stop + off.max()) // edge_px) + 1 + margin for stop, off in zip(window.stop, bend, strict=True)]
+        table = Window(low[0], low[1], high[0] - low[0], high[1] - low[1])
+        return table, np.float32(0.1) + np.float32(0.8) * noise.lattice(self.key(name), *table)
 
     def _surface(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Class u8 (h, w), brightness within it f32 (h, w), 0..1, and distance to the next ridge in pixels f32 (h, w)."""
         bend = self._bend(window)
         thick, bright, ridge = self._thick(window, bend)
+        if self.lead_width:
+            surface = self._wide_leads(window, bend)
+            mean, deviation = LEAD_TONE
+            age = np.clip(np.float32(mean) + np.float32(deviation) * self._field("age", window, 600.0, 3), 0, 1)
+            return surface, np.where(surface == noise.THICK, bright, age), ridge
         thin, dark = self._thin(window, bend)
         surface = np.where(thick > 0, self._leads(window, bend), thin.astype(np.uint8))
         bright = np.where(thick > 0, np.where(surface == noise.THICK, bright, np.float32(0.4)), dark)
@@ -163,6 +140,8 @@ class IceScene:
             lives = cells.pack + PACK + 1.6 * (cells.look[0] - 0.5) > floes.pack
             water = floes.size * self.scale * floes.gap * (0.3 + 2.2 * cells.look[1] * np.exp(-0.6 * cells.pack))
             gap = np.where(lives, water, np.inf).astype(np.float32).ravel()
+            if self.lead_width:
+                gap[:] = -1
             scene = noise.lay_floes(cells.edge, cells.nearest, gap, cells.look[0].ravel(), scene)
         return scene[:3]
 
@@ -179,6 +158,16 @@ class IceScene:
         inside = np.where(cells.look[0] < 0.6, noise.THIN, noise.WATER).astype(np.uint8).ravel()
         width = np.float32(6.0 * self.scale) * (self._field("opening", window, 500.0, 2) + np.float32(0.1))
         return np.where(cells.edge < width, inside[cells.nearest], np.uint8(noise.THICK))
+
+    def _wide_leads(self, window: Window, bend: np.ndarray) -> np.ndarray:
+        """Leads of the stated width through closed ice, u8 (h, w): THIN, WATER where they are open, THICK between them."""
+        times, more = LEAD_SPACING
+        edge_px = times * self.lead_width + more
+        table, points = self._centres("wide leads", window, bend, edge_px, 2)
+        distance = noise.border_distance(points, tuple(table), tuple(window), bend, edge_px)
+        vary = np.clip(np.float32(1) + np.float32(LEAD_VARIATION) * self.field("width", window, 500.0, 2), 0.5, 1.5)
+        inside = np.where(self.field("open", window, self.lead_width + 300.0, 2) > LEAD_OPEN, noise.WATER, noise.THIN)
+        return np.where(distance < np.float32(self.lead_width / 2) * vary, inside, noise.THICK).astype(np.uint8)
 
     def _shade(self, window: Window, ridge: np.ndarray) -> np.ndarray:
         """Relief lit from the upper left, and ridges, in grey values f32 (h, w)."""
@@ -202,35 +191,27 @@ class IceScene:
         opacity = np.clip(np.float32(0.4) * (field - level), 0, np.float32(0.8))
         return opacity[: window.height, : window.width], np.float32(0.5) * opacity[down:, right:]
 
-    def _inside(self, window: Window) -> np.ndarray:
-        """bool (h, w): within the four-cornered swath whose corners lie on the scene's edges."""
-        row, col = np.ogrid[window.row : window.stop[0], window.col : window.stop[1]]
-        y, x = (row + 0.5) / self.height, (col + 0.5) / self.width
-        slope = TILT / (1 - TILT)
-        upper, right = y >= slope * (x - TILT), 1 - x >= slope * (y - TILT)
-        return upper & right & (1 - y >= slope * (1 - x - TILT)) & (x >= slope * (1 - y - TILT))
-
 
 def ice(
     directory: Path | str, count: int, height: int, width: int, seed: int, *,
     scale: float = 1.0, clouds: float = 0.1, ponds: float = 0.0, swath: bool = False, degrade: bool = False,
-    block: int = 512,
+    lead_width: float = 0.0, block: int = 512,
 ) -> list[Path]:  # fmt: skip
     """Write `count` sea-ice scenes ice_000.tif .. and their truth truth/ice_000.tif ..; returns the paths, scene before truth.
 
     Scenes are RGB u8, truth is u8 (0 open water, 1 thin ice, 2 thick ice, 255 no data); EPSG:3413, 10 m. scale, clouds,
-    ponds, swath and degrade are those of IceScene. block: edge of what is in memory at a time. Raises UsageError.
+    ponds, swath, degrade and lead_width are those of IceScene. block: edge of what is in memory at a time. Raises UsageError.
     """
-    if min(count, height, width, block) < 1 or seed < 0 or scale <= 0 or not (0 <= clouds < 1 and 0 <= ponds < 1):
+    if min(count, height, width, block) < 1 or seed < 0 or scale <= 0 or lead_width < 0 or not (0 <= clouds < 1 and 0 <= ponds < 1):
         raise UsageError(
             f"synthetic ice: count {count}, size {height}x{width}, block {block} want 1 or more, seed {seed} 0 or more, "
-            f"scale {scale} more than 0, clouds {clouds} and ponds {ponds} a share of 0 to below 1"
+            f"scale {scale} more than 0, clouds {clouds} and ponds {ponds} a share of 0 to below 1, lead width {lead_width} 0 or more"
         )
     directory = Path(directory)
     (directory / "truth").mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for index in range(count):
-        scene = IceScene(seed, index, height, width, scale, clouds, ponds, swath, degrade)
+        scene = IceScene(seed, index, height, width, scale, clouds, ponds, swath, degrade, lead_width)
         paths = directory / f"ice_{index:03d}.tif", directory / "truth" / f"ice_{index:03d}.tif"
         write_ice(scene, *paths, block)
         written += paths
@@ -239,10 +220,8 @@ def ice(
 
 def write_ice(scene: IceScene, path: Path, truth: Path, block: int) -> None:
     """Write one scene and its truth in one pass."""
-    row, col = divmod(scene.index, 8)
-    origin = ORIGIN[0] + col * scene.width * PIXEL, ORIGIN[1] - row * scene.height * PIXEL
-    shape = scene.height, scene.width
-    with create_geotiff(truth, (1, *shape), "u1", _place(origin), nodata=noise.NODATA) as put_truth:
+    place, shape = FRAM.place(scene), (scene.height, scene.width)
+    with create_geotiff(truth, (1, *shape), "u1", place, nodata=noise.NODATA) as put_truth:
 
         def make_block(window: Window) -> np.ndarray:
             picture, surface = scene.block(window)
@@ -250,25 +229,4 @@ def write_ice(scene: IceScene, path: Path, truth: Path, block: int) -> None:
             return picture
 
         nodata = 0 if scene.swath else None
-        write_scene(path, *shape, "u1", 3, make_block, block=block, nodata=nodata, origin=origin, overviews=scene.swath)
-
-
-def _place(origin: tuple[float, float]) -> Georeference:
-    """North up, 10 m pixels, from the upper left corner (x, y) on."""
-    return Georeference(wkt=epsg_wkt(EPSG), transform=(origin[0], PIXEL, 0.0, origin[1], 0.0, -PIXEL), axes="projected")
-
-
-def write_scene(
-    path: Path | str, height: int, width: int, dtype: str, bands: int, make_block: Callable[[Window], np.ndarray], *,
-    block: int = 512, nodata: float | None = None, origin: tuple[float, float] = ORIGIN, overviews: bool = False,
-) -> None:  # fmt: skip
-    """Write a GeoTIFF block by block; make_block(window) returns the window's pixels, (bands, h, w) of `dtype`.
-
-    Blocks of `block` pixels come row by row, each pixel once. Other arguments are those of raster.create_geotiff.
-    """
-    grid = Grid(height, width, block, 0)
-    place = _place(origin)
-    with create_geotiff(path, (bands, height, width), dtype, place, nodata=nodata, overviews=overviews) as put:
-        for tile in range(grid.size):
-            window = grid.core_window(tile)
-            put(window, make_block(window))
+        write_scene(path, *shape, "u1", 3, make_block, block=block, nodata=nodata, place=place, overviews=scene.swath)

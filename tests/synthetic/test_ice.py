@@ -1,8 +1,10 @@
 """Synthetic scenes: the same pixels however they are made, truth that fits the picture, files that know where they lie."""
 
+import zlib
+
 import numpy as np
 import pytest
-from osgeo import gdal, osr
+from osgeo import gdal, gdal_array, osr
 
 from hpcseg import synthetic
 from hpcseg.errors import UsageError
@@ -15,7 +17,9 @@ def read(path):
     return gdal.Open(str(path)).ReadAsArray()
 
 
-@pytest.mark.parametrize("options", [{}, {"clouds": 0.4, "ponds": 0.2, "swath": True}, {"scale": 2.5}, {"degrade": True, "swath": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"clouds": 0.4, "ponds": 0.2, "swath": True}, {"scale": 2.5}, {"degrade": True, "swath": True}, {"lead_width": 50}]
+)
 @pytest.mark.parametrize("core", [64, 150])
 def test_blocks_do_not_change_a_scene(options, core):
     scene = IceScene(3, 1, 300, 200, **options)
@@ -27,6 +31,16 @@ def test_blocks_do_not_change_a_scene(options, core):
         part, part_truth = scene.block(window)
         np.testing.assert_array_equal(part, picture[(slice(None), *window.slices)])
         np.testing.assert_array_equal(part_truth, truth[window.slices])
+
+
+@pytest.mark.parametrize(
+    ("options", "digest"),
+    [({}, 0xAD020D01), ({"clouds": 0.4, "ponds": 0.2, "swath": True}, 0x885ED591), ({"scale": 0.3, "clouds": 0}, 0xC6B87C07),
+     ({"degrade": True, "swath": True}, 0xB4B91E42)],
+)  # fmt: skip
+def test_scenes_are_those_that_models_were_made_with(options, digest):
+    picture, _ = IceScene(7, 0, 3000, 2000, **options).block(Window(1111, 777, 401, 399))
+    assert zlib.crc32(picture.tobytes()) == digest
 
 
 def test_a_scene_depends_on_seed_and_number():
@@ -96,6 +110,35 @@ def test_grain_has_the_camera_s_deviation():
     assert (seen[0] != seen[1]).mean() > 0.5
 
 
+def distance_to(mask):
+    """Distance of each pixel to the next one in the mask, by GDAL."""
+    source = gdal_array.OpenArray(mask.astype(np.uint8))
+    target = gdal.GetDriverByName("MEM").Create("", *mask.shape[::-1], 1, gdal.GDT_Float32)
+    gdal.ComputeProximity(source.GetRasterBand(1), target.GetRasterBand(1), ["VALUES=1"])
+    return target.ReadAsArray()
+
+
+@pytest.mark.parametrize("width", [20, 60, 240])
+def test_leads_are_as_wide_as_asked(width):
+    for scale in (1.0, 0.4):
+        picture, truth = IceScene(2, 0, 1500, 1500, scale, clouds=0, lead_width=width).block(Window(0, 0, 1500, 1500))
+        value = picture.max(0)
+        np.testing.assert_array_equal(truth, np.where(value <= 30, WATER, np.where(value < 205, THIN, THICK)))
+        counts = np.bincount(truth.ravel(), minlength=3) / truth.size
+        assert counts[THIN] > 0.05, "there is thin ice"
+        assert counts[THICK] > 0.3, "and thick ice between"
+        # Half of a strip lies within a quarter of its width from its sides.
+        inside = distance_to(truth == THICK)[truth != THICK]
+        assert 0.8 * width < 4 * np.median(inside) < 1.35 * width
+
+
+def test_leads_lie_under_clouds_too():
+    window = Window(0, 0, 600, 600)
+    (clear, truth), (cloudy, same) = (IceScene(0, 0, 600, 600, 0.2, clouds=c, lead_width=40).block(window) for c in (0.0, 0.3))
+    np.testing.assert_array_equal(truth, same)
+    assert (clear != cloudy).any(0).mean() > 0.1
+
+
 def test_files(tmp_path):
     paths = synthetic.ice(tmp_path, 2, 260, 300, seed=5, block=100)
     assert [p.relative_to(tmp_path).as_posix() for p in paths] == [
@@ -150,7 +193,9 @@ def test_write_scene_streams_any_type(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["ramp.tif"]
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"height": 0}, {"seed": -1}, {"scale": 0.0}, {"clouds": 1.0}, {"ponds": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"count": 0}, {"height": 0}, {"seed": -1}, {"scale": 0.0}, {"clouds": 1.0}, {"ponds": -0.1}, {"lead_width": -1.0}]
+)
 def test_wrong_arguments_are_named(tmp_path, wrong):
-    with pytest.raises(UsageError, match=next(iter(wrong)).replace("height", "size")):
+    with pytest.raises(UsageError, match=next(iter(wrong)).replace("height", "size").replace("_", " ")):
         synthetic.ice(tmp_path, **{"count": 1, "height": 10, "width": 10, "seed": 0, **wrong})

@@ -1,0 +1,10 @@
+"""Synthetic scenes with truth, of any size, streamed block by block: to try a machine with, and to train the first models.
+
+Every pixel is a pure function of the seed, the scene's number and its position, so the block size cannot change a scene.
+"""
+
+from hpcseg.synthetic.camera import Camera, draw_camera
+from hpcseg.synthetic.ice import IceScene, ice
+from hpcseg.synthetic.scene import write_scene
+
+__all__ = ["Camera", "IceScene", "draw_camera", "ice", "write_scene"]

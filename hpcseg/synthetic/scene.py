@@ -1,0 +1,83 @@
+"""What all synthetic scenes share: keyed random fields, the swath's frame, and files that know where they lie."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hpcseg.georeference import Georeference
+from hpcseg.kernels import noise
+from hpcseg.raster import create_geotiff, epsg_wkt
+from hpcseg.tiles import Grid, Window
+
+PIXEL = 10.0
+# Share of each edge that a swath leaves empty at the corners.
+TILT = 0.14
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A scene as a function of the pixel: all that is random in it comes from fields of its own keys."""
+
+    seed: int
+    index: int
+    height: int
+    width: int
+
+    def key(self, name: str) -> np.uint64:
+        """The key of one of the scene's fields."""
+        return np.uint64(noise.mix(np.uint64(noise.mix(np.uint64(self.seed), self.index, 0)), zlib.crc32(name.encode()), 0))
+
+    def field(self, name: str, window: Window, size: float, octaves: int) -> np.ndarray:
+        """Noise of mean 0 and variance 1, f32 (h, w); size: of its coarsest structure in pixels."""
+        return noise.fractal_noise(self.key(name), *window, size, octaves)
+
+    def margins(self, window: Window) -> np.ndarray:
+        """How far inside the four-cornered swath whose corners lie on the scene's edges: f64 (4, h, w), per edge, in shares of the scene.
+
+        A pixel lies in the swath if all four are 0 or more.
+        """
+        row, col = np.ogrid[window.row : window.stop[0], window.col : window.stop[1]]
+        y, x = (row + 0.5) / self.height, (col + 0.5) / self.width
+        slope = TILT / (1 - TILT)
+        upper, right = y - slope * (x - TILT), 1 - x - slope * (y - TILT)
+        return np.stack([upper, right, 1 - y - slope * (1 - x - TILT), x - slope * (1 - y - TILT)])
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Where on the ground the scenes of one kind lie: the reference system and the upper left corner (x, y) of the first."""
+
+    epsg: int
+    origin: tuple[float, float]
+
+    def place(self, scene: Fields) -> Georeference:
+        """North up, 10 m pixels; scenes lie side by side, eight in a row."""
+        row, col = divmod(scene.index, 8)
+        x, y = self.origin[0] + col * scene.width * PIXEL, self.origin[1] - row * scene.height * PIXEL
+        return Georeference(wkt=epsg_wkt(self.epsg), transform=(x, PIXEL, 0.0, y, 0.0, -PIXEL), axes="projected")
+
+
+# Fram Strait, 80 N 8 W: sea ice that drifts south along Greenland.
+FRAM = Sheet(3413, (600_000.0, -820_000.0))
+
+
+def write_scene(
+    path: Path | str, height: int, width: int, dtype: str, bands: int, make_block: Callable[[Window], np.ndarray], *,
+    block: int = 512, nodata: float | None = None, place: Georeference | None = None, overviews: bool = False,
+) -> None:  # fmt: skip
+    """Write a GeoTIFF block by block; make_block(window) returns the window's pixels, (bands, h, w) of `dtype`.
+
+    Blocks of `block` pixels come row by row, each pixel once. place: default Fram Strait. Other arguments are those of
+    raster.create_geotiff.
+    """
+    grid = Grid(height, width, block, 0)
+    place = place or FRAM.place(Fields(0, 0, height, width))
+    with create_geotiff(path, (bands, height, width), dtype, place, nodata=nodata, overviews=overviews) as put:
+        for tile in range(grid.size):
+            window = grid.core_window(tile)
+            put(window, make_block(window))

@@ -66,3 +66,21 @@ def ice(directory: Path, size: tuple[int, int], count: int, seed: int, **look: A
     for path in synthetic.ice(directory, count, *size, seed, **look):
         print(f"wrote {path}")
     return 0
+
+
+@command.command("sar")
+@_common
+@_share("--water", 0.05, "Share of the valid pixels under rivers and lakes.")
+@_share("--flood", 0.0, "Share flooded besides; the scene before it goes to DIRECTORY/before.")
+@_share("--wind", 0.3, "Share of the water that wind makes rougher and brighter.")
+@_share("--shadow", 0.02, "Share in radar shadow, dark as water.")
+@click.option("--looks", type=click.FloatRange(1), default=4.4, show_default=True, help="Looks of the speckle; 1 is the roughest.")
+@click.option("--scale", type=click.Choice(["amplitude", "power", "db"]), default="power", show_default=True, help="Scale of the values.")
+def sar(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+    """Radar backscatter (C band, VV) of a river landscape, f32; truth 0 dry, 1 permanent water, 2 flood, 255 no data.
+
+    A swath has near-zero border noise along its edges, which is no data in the truth; no data itself is 0.
+    """
+    for path in synthetic.sar(directory, count, *size, seed, **look):
+        print(f"wrote {path}")
+    return 0

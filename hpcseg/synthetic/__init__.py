@@ -5,6 +5,7 @@ Every pixel is a pure function of the seed, the scene's number and its position,
 
 from hpcseg.synthetic.camera import Camera, draw_camera
 from hpcseg.synthetic.ice import IceScene, ice
+from hpcseg.synthetic.sar import SarScene, sar
 from hpcseg.synthetic.scene import write_scene
 
-__all__ = ["Camera", "IceScene", "draw_camera", "ice", "write_scene"]
+__all__ = ["Camera", "IceScene", "SarScene", "draw_camera", "ice", "sar", "write_scene"]

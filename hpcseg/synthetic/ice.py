@@ -105,17 +105,10 @@ class IceScene(Fields):
     def _cells(self, name: str, window: Window, bend: np.ndarray, size: float) -> Cells:
         """The cells of `size` pixels at scale 1 that the window's pixels lie in."""
         edge_px = size * self.scale
-        table, points = self._centres(name, window, bend, edge_px, 1)
+        table, points = self.centres(name, window, bend, edge_px, 1)
         edge, index = noise.nearest_cells(points, tuple(table), tuple(window), bend, edge_px)
         look, pack = noise.lattice(self.key(name + " look"), *table), self._field("pack", table, 1500.0, 3, edge_px)
         return Cells(edge, index, look, pack)
-
-    def _centres(self, name: str, window: Window, bend: np.ndarray, edge_px: float, margin: int) -> tuple[Window, np.ndarray]:
-        """The cells of `edge_px` pixels under a window and `margin` more on each side, and their centres, f32 (2, ny, nx), 0..1."""
-        low = [int((start + off.min()) // edge_px) - margin for start, off in zip(window[:2], bend, strict=True)]
-        high = [int((stop + off.max()) // edge_px) + 1 + margin for stop, off in zip(window.stop, bend, strict=True)]
-        table = Window(low[0], low[1], high[0] - low[0], high[1] - low[1])
-        return table, np.float32(0.1) + np.float32(0.8) * noise.lattice(self.key(name), *table)
 
     def _surface(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Class u8 (h, w), brightness within it f32 (h, w), 0..1, and distance to the next ridge in pixels f32 (h, w)."""
@@ -163,7 +156,7 @@ class IceScene(Fields):
         """Leads of the stated width through closed ice, u8 (h, w): THIN, WATER where they are open, THICK between them."""
         times, more = LEAD_SPACING
         edge_px = times * self.lead_width + more
-        table, points = self._centres("wide leads", window, bend, edge_px, 2)
+        table, points = self.centres("wide leads", window, bend, edge_px, 2)
         distance = noise.border_distance(points, tuple(table), tuple(window), bend, edge_px)
         vary = np.clip(np.float32(1) + np.float32(LEAD_VARIATION) * self.field("width", window, 500.0, 2), 0.5, 1.5)
         inside = np.where(self.field("open", window, self.lead_width + 300.0, 2) > LEAD_OPEN, noise.WATER, noise.THIN)

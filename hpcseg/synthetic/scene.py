@@ -36,6 +36,13 @@ class Fields:
         """Noise of mean 0 and variance 1, f32 (h, w); size: of its coarsest structure in pixels."""
         return noise.fractal_noise(self.key(name), *window, size, octaves)
 
+    def centres(self, name: str, window: Window, bend: np.ndarray, size: float, margin: int) -> tuple[Window, np.ndarray]:
+        """The cells of `size` pixels under a bent window and `margin` more on each side, and their centres, f32 (2, ny, nx), 0..1."""
+        low = [int((start + off.min()) // size) - margin for start, off in zip(window[:2], bend, strict=True)]
+        high = [int((stop + off.max()) // size) + 1 + margin for stop, off in zip(window.stop, bend, strict=True)]
+        table = Window(low[0], low[1], high[0] - low[0], high[1] - low[1])
+        return table, np.float32(0.1) + np.float32(0.8) * noise.lattice(self.key(name), *table)
+
     def margins(self, window: Window) -> np.ndarray:
         """How far inside the four-cornered swath whose corners lie on the scene's edges: f64 (4, h, w), per edge, in shares of the scene.
 

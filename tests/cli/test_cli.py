@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 
 import pytest
 
@@ -208,6 +209,35 @@ def test_stats_prints_a_line_a_band(hpcseg, folder):
     lines = text.splitlines()
     assert [line.split(":")[0] for line in lines] == ["a band 1", "a band 2", "a band 3"]
     assert all("count=12000 mean=" in line for line in lines)
+
+
+def test_stats_writes_what_it_found(hpcseg, folder, tmp_path):
+    code, text, _ = hpcseg("stats", folder / "a.tif", "--above", "100", "--percentiles", "50", "--out", tmp_path / "new" / "a.json")
+    assert code == 0
+    assert all(" p50=" in line and " mean_rest_0=" in line for line in text.splitlines()[:3])
+    bands = json.loads((tmp_path / "new" / "a.json").read_text())["bands"]
+    assert [(each["scene"], each["band"], each["count"]) for each in bands] == [("a", 1, 12000), ("a", 2, 12000), ("a", 3, 12000)]
+    assert list(bands[0]["percentiles"]) == ["50"]
+    assert bands[0]["above"]["threshold"] == 100
+    assert "histogram" not in bands[0]
+    code, _, _ = hpcseg("stats", folder / "a.tif", "--histogram", "8", "--out", tmp_path / "a.csv")
+    head, *bins = (tmp_path / "a.csv").read_text().splitlines()
+    assert head == "scene,band,from,to,count"
+    assert sum(int(line.split(",")[-1]) for line in bins) == 3 * 12000
+    code, _, _ = hpcseg("stats", folder / "a.tif", "--out", tmp_path / "a.csv")
+    head, *lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert head.startswith("scene,band,scenes,count,mean,std,min,max,p1,")
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [(("--percentiles", "5,101"), "101"), (("--above", "nan"), "nan"), (("--histogram", "9"), "--out"), (("--out", "a.txt"), "a.txt")],
+)
+def test_stats_names_what_it_cannot_do(hpcseg, folder, wrong, names):
+    code, _, text = hpcseg("stats", folder / "a.tif", *wrong)
+    assert code == 2
+    assert one_line(text, names), text
 
 
 def test_models_lists_networks_and_shipped_models_with_their_parameters(hpcseg):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from osgeo import gdal
 
 from hpcseg import store
 from mpi.launch import needs_mpirun, run, value
@@ -97,8 +98,25 @@ def test_ranks_make_a_difference_to_who_maps_what(scenes, model, tmp_path):
     assert float(value(result, "imbalance")) < 1.1
 
 
-def test_statistics_are_equal_to_the_last_digit_for_one_rank_and_three(scenes, data):
+def test_statistics_are_equal_to_the_last_digit_for_one_rank_and_three(scenes, data, tmp_path):
     rasters = [*scenes, *sorted((data / "water/garonne").glob("*.tif"))[:1]]
-    one, three = (run(n, "stats", *rasters, "--threads", "1") for n in (1, 3))
+    options = "--threads", "1", "--above", "120.5", "--histogram", "50"
+    files = [tmp_path / f"{n}.json" for n in (1, 3)]
+    one, three = (run(n, "stats", *rasters, *options, "--out", file) for n, file in zip((1, 3), files, strict=True))
+    assert one.stdout.replace("1.json", "3.json") == three.stdout
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert one.stdout.count(" mean=") == 10 + 3, "a line for each band of each scene, then for each of all scenes"
+
+
+@pytest.mark.long
+def test_five_scenes_of_2000_are_equal_for_one_rank_and_three(make_scene, tmp_path):
+    """The survey's chunk: five scenes of 2000 x 2000, mean before and after a threshold."""
+    rasters = [make_scene(tmp_path / f"{k}.tif", 2000, 2000, 1, "uint8", seed=k) for k in range(5)]
+    one, three = (run(n, "stats", *rasters, "--threads", "1", "--above", "200") for n in (1, 3))
     assert one.stdout == three.stdout
-    assert one.stdout.count("mean=") == 10
+    values = np.stack([gdal.Open(str(path)).ReadAsArray() for path in rasters]).astype(np.float64)
+    pooled = dict(pair.split("=") for pair in one.stdout.splitlines()[-1].split() if "=" in pair)
+    assert int(pooled["count"]) == values.size
+    assert float(pooled["mean"]) == pytest.approx(values.mean(), rel=1e-8)
+    assert float(pooled["mean_rest_0"]) == pytest.approx(np.where(values > 200, values, 0).mean(), rel=1e-8)
+    assert int(pooled["count_above"]) == (values > 200).sum()

@@ -10,7 +10,7 @@ from osgeo import gdal
 
 from hpcseg.mpi import Pulse
 from hpcseg.raster import describe
-from hpcseg.statistics import Histogram, Limits, statistics, summarise
+from hpcseg.statistics import Counts, Histogram, Limits, count_scenes, statistics, summarise, tabulate
 
 PERCENTILES = (0.0, 2.0, 50.0, 98.0, 100.0)
 
@@ -70,6 +70,60 @@ def test_real_backscatter_with_most_of_it_no_data(data, run):
     raw = gdal.Open(str(path)).ReadAsArray()
     values = raw[raw != -9999]
     compare(bands[0], values, float(np.ptp(values)) / 65535)
+
+
+@pytest.fixture
+def tabled(alone):
+    """tabled(paths, threshold) gives the rows of scenes, and of all of them pooled."""
+
+    def measure(*paths, threshold=None, bins=0):
+        scenes = [describe(str(path), path.stem) for path in paths]
+        with Pulse(alone, 60.0, threading.Event()) as pulse:
+            counts, failures = count_scenes(alone, pulse, scenes, "all", threshold, 2, 1 << 26)
+        assert failures == []
+        return list(tabulate(scenes, counts, PERCENTILES, bins))
+
+    return measure
+
+
+@pytest.mark.parametrize("threshold", [120.0, 120.5, -5.0, 300.0])
+def test_five_scenes_before_and_after_a_threshold(make_scene, tmp_path, tabled, threshold):
+    """The survey's case, its chunk smaller: mean of five scenes, then with what does not exceed a threshold set to 0."""
+    paths = [make_scene(tmp_path / f"{k}.tif", 400, 400, 1, "uint8", seed=k) for k in range(5)]
+    rows = tabled(*paths, threshold=threshold, bins=10)
+    raw = np.stack([gdal.Open(str(path)).ReadAsArray().astype(float) for path in paths])
+    assert [(row.scene, row.scenes) for row in rows] == [("0", 1), ("1", 1), ("2", 1), ("3", 1), ("4", 1), ("pooled", 5)]
+    for row, values in zip(rows, [*raw, raw], strict=True):
+        compare(row.statistics, values.ravel(), 0)
+        chosen = values > threshold
+        assert row.above.count == chosen.sum()
+        assert row.above.share == chosen.mean()
+        assert row.above.mean_rest_0 == pytest.approx(np.where(chosen, values, 0).mean(), rel=1e-12)
+        assert row.above.mean is None if not chosen.any() else row.above.mean == pytest.approx(values[chosen].mean(), rel=1e-12)
+        assert sum(row.histogram.counts) == values.size
+
+
+def test_floats_above_a_threshold_are_told_by_their_values(data, tabled):
+    paths = [data / "water" / "garonne" / name for name in ("after_VV.tif", "before_VV.tif")]
+    *alone, pooled = tabled(*paths, threshold=100.3)
+    raw = [gdal.Open(str(path)).ReadAsArray() for path in paths]
+    scenes = [each[each != -9999].astype(float) for each in raw]
+    for row, values in zip([*alone, pooled], [*scenes, np.concatenate(scenes)], strict=True):
+        step = np.ptp(values) / 65535
+        assert row.above.count == (values > 100.3).sum()
+        assert row.above.mean == pytest.approx(values[values > 100.3].mean(), abs=step)
+        compare(row.statistics, values, step)
+
+
+def test_bands_are_pooled_by_their_number(make_scene, tmp_path, tabled):
+    paths = [make_scene(tmp_path / f"{bands}.tif", 50, 60, bands, "uint8", seed=bands) for bands in (1, 3)]
+    rows = tabled(*paths)
+    assert [(row.band, row.scenes) for row in rows if row.scene == "pooled"] == [(1, 2), (2, 1), (3, 1)]
+    assert rows[0].above is None
+
+
+def test_one_scene_is_not_pooled(make_scene, tmp_path, tabled):
+    assert [row.scene for row in tabled(make_scene(tmp_path / "a.tif", 20, 30, 2))] == ["a", "a"]
 
 
 def test_scale_and_offset_of_the_file_count(data, run):
@@ -132,6 +186,10 @@ def test_merging_in_any_order_gives_the_same():
     a, b, c = parts
     for other in (a.merge(b).merge(c), c.merge(a.merge(b)), b.merge(c).merge(a)):
         np.testing.assert_array_equal(other.counts, sum(part.counts for part in parts))
+    counts = [Counts(part, Histogram(part.low, part.step, part.counts // 2), 4.0) for part in parts]
+    merged = counts[0].merge(counts[1])
+    np.testing.assert_array_equal(merged.every.counts, parts[0].counts + parts[1].counts)
+    np.testing.assert_array_equal(merged.above.counts, parts[0].counts // 2 + parts[1].counts // 2)
     limits = [Limits(np.array([float(k)]), np.array([k + 2.0]), k) for k in range(3)]
     merged = limits[2].merge(limits[0]).merge(limits[1])
     assert (merged.low[0], merged.high[0], merged.count) == (0, 4, 3)

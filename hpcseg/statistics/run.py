@@ -1,96 +1,23 @@
-"""Statistics of scenes, the same bits for any number of ranks: the first reducers on the stream.
-
-Values are counted in levels: u8, u16 and i16 as they are, all others in 65,536 steps between the scene's own limits, which an
-earlier pass finds. Mean, deviation and percentiles follow from the counts alone.
-"""
+"""Counting over scenes: passes of the stream over the plan."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from hpcseg.kernels.histogram import count_levels, update_limits
 from hpcseg.mpi import Comm, Pulse
 from hpcseg.partition import Work, make_plan
 from hpcseg.raster import CellCache, NodataRule, Scene, Values
 from hpcseg.share import merge_at_owners
+from hpcseg.statistics.counts import Counts, Histogram, Limits
+from hpcseg.statistics.summary import BandStatistics, summarise
 from hpcseg.stream import ReduceEngine, Reducer, Source, Stream
 from hpcseg.tiles import Grid
 
 _LEVELS = 65536
 _TILE = 1024
-
-
-@dataclass
-class Limits:
-    """Smallest and largest valid value of each band, float64 (b,), and the number of valid pixels."""
-
-    low: np.ndarray
-    high: np.ndarray
-    count: int = 0
-
-    @classmethod
-    def of(cls, bands: int) -> Limits:
-        return cls(np.full(bands, np.inf), np.full(bands, -np.inf))
-
-    def add(self, values: np.ndarray, valid: np.ndarray) -> None:
-        self.count += update_limits(values, valid, self.low, self.high)
-
-    def merge(self, other: Limits) -> Limits:
-        return Limits(np.minimum(self.low, other.low), np.maximum(self.high, other.high), self.count + other.count)
-
-
-@dataclass
-class Histogram:
-    """Counts of levels, int64 (b, bins); level k of band b stands for the value low[b] + k * step[b]."""
-
-    low: np.ndarray
-    step: np.ndarray
-    counts: np.ndarray
-
-    def add(self, values: np.ndarray, valid: np.ndarray) -> None:
-        count_levels(values, valid, self.low, self.step, self.counts)
-
-    def merge(self, other: Histogram) -> Histogram:
-        return Histogram(self.low, self.step, self.counts + other.counts)
-
-
-class BandStatistics(msgspec.Struct, frozen=True):
-    """One band: number of valid pixels, mean, standard deviation, extremes, percentiles as asked, in the scene's units."""
-
-    count: int
-    mean: float
-    deviation: float
-    minimum: float
-    maximum: float
-    percentiles: list[float]
-
-
-def summarise(histogram: Histogram, percentiles: Sequence[float]) -> list[BandStatistics]:
-    """Statistics of each band from its counts. Sums are of Python integers: no rounding depends on how tiles were merged.
-
-    A percentile p is the lowest value that at least p % of the valid pixels do not exceed.
-    """
-    result = []
-    for low, step, counts in zip(histogram.low, histogram.step, histogram.counts, strict=True):
-        used = np.flatnonzero(counts)
-        n = int(counts.sum())
-        if not n:
-            result.append(BandStatistics(0, 0.0, 0.0, 0.0, 0.0, [0.0] * len(percentiles)))
-            continue
-        first = sum(int(k) * int(counts[k]) for k in used)
-        second = sum(int(k) ** 2 * int(counts[k]) for k in used)
-        variance = (second * n - first**2) / n**2
-        ranks = np.searchsorted(np.cumsum(counts), [max(1, -(-n * p // 100)) for p in percentiles])
-        value = [float(low + step * k) for k in (used[0], used[-1], *ranks)]
-        result.append(
-            BandStatistics(n, float(low + step * (first / n)), float(step * variance**0.5), value[0], value[1], value[2:])
-        )
-    return result
 
 
 def statistics(
@@ -100,14 +27,29 @@ def statistics(
 
     Each tile of 1024 pixels is read by one rank; owners of a scene merge their counts.
     """
+    found, failures = _count(comm, pulse, scenes, lambda empty: empty, rule, threads, cache)
+    return [summarise(histogram, percentiles) for histogram in found], failures
+
+
+def count_scenes(
+    comm: Comm, pulse: Pulse, scenes: Sequence[Scene], rule: NodataRule, threshold: float | None, threads: int, cache: int
+) -> tuple[list[Counts], list[str]]:
+    """The levels of each band of each scene, and of its pixels above a threshold, as `statistics` counts them. Collective."""
+    return _count(comm, pulse, scenes, lambda empty: Counts.of(empty, threshold), rule, threads, cache)
+
+
+def _count(
+    comm: Comm, pulse: Pulse, scenes: Sequence[Scene], make: Callable[[Histogram], Any], rule: NodataRule, threads: int, cache: int
+) -> tuple[list[Any], list[str]]:
+    """What make(empty histogram) gathers of each scene."""
 
     def reduce(chosen: list[int], make: Callable[[int], Any]) -> tuple[dict[int, Any], list[str]]:
         return _reduce(comm, pulse, scenes, chosen, make, rule, threads, cache)
 
     coarse = [k for k, scene in enumerate(scenes) if not _counts_integers(scene)]
     limits, _ = reduce(coarse, lambda k: Limits.of(len(scenes[k].bands)))
-    found, failures = reduce(list(range(len(scenes))), lambda k: _histogram(scenes[k], limits.get(k)))
-    return [summarise(found[k], percentiles) for k in range(len(scenes))], failures
+    found, failures = reduce(list(range(len(scenes))), lambda k: make(_histogram(scenes[k], limits.get(k))))
+    return [found[k] for k in range(len(scenes))], failures
 
 
 def _counts_integers(scene: Scene) -> bool:

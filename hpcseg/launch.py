@@ -19,6 +19,7 @@ COMMANDS = {  # name: (starts MPI, what it does)
     "synth": (False, "synthetic scenes with truth, any size, streamed"),
     "plan": (False, "the partition for any number of ranks, its imbalance, memory and output size"),
     "predict": (True, "map scenes: the main job"),
+    "label": (True, "label scenes by a rule, without people: ice, water, an index of two bands"),
     "train": (True, "a model from scenes and labels, gradients averaged over ranks"),
     "status": (False, "how far a run is, from a login node"),
     "verify": (True, "every tile present and its CRC right"),

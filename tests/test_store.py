@@ -323,3 +323,25 @@ def test_a_plane_of_a_file_that_is_gone_is_an_error_that_names_it(tmp_path):
     stored.path.unlink()
     with pytest.raises(StoreError, match=r"a\.h5"):
         store.PlaneReader(stored)
+
+
+def test_further_planes_are_found_by_their_names(tmp_path, alone):
+    layout = store.Layout(Grid(50, 40, 32, 0), 32, ("labels", "certainty", "mask"))
+    store.create(tmp_path / "a.h5", layout, IDENTITY | {"core": 32, "halo": 0}, {}, UTM)
+    assert store.read(tmp_path / "a.h5").layout == layout
+    with pytest.raises(StoreError, match="wanted labels first"):
+        store.Layout(Grid(50, 40, 32, 0), 32, ("mask", "labels"))
+
+
+def test_a_scratch_file_keeps_16_bits(tmp_path, alone):
+    layout = store.Layout(Grid(50, 40, 32, 0), 32, (store.SCRATCH,), "uint16")
+    store.create(tmp_path / "s.h5", layout, {"core": 32, "halo": 0}, {}, NOWHERE)
+    file = Prediction(tmp_path / "s.h5", layout, alone)
+    wanted = np.arange(32 * 32, dtype=np.uint16).reshape(32, 32) * 60
+    file.clear(range(layout.grid.size))
+    file.write(0, [wanted])
+    file.close()
+    stored = store.read(tmp_path / "s.h5")
+    assert stored.layout == layout
+    np.testing.assert_array_equal(store.read_window(stored, layout.grid.core_window(0), store.SCRATCH), wanted)
+    assert store.check(stored, np.arange(1)).all()

@@ -11,15 +11,21 @@ from hpcseg.kernels.prepare import normalise, reflect
 from hpcseg.tiles import Window
 
 
-def compile_kernels(dtypes: Iterable[str], bfloat16: bool, channels: int) -> None:
-    """Compile what maps scenes of these pixel types. bfloat16: the network's input type, else float32. channels: its logits."""
-    out = np.zeros((1, 1), np.uint16 if bfloat16 else np.float32)
+def compile_reading(dtypes: Iterable[str], wanted: str) -> None:
+    """Compile what reads scenes of these pixel types into windows of type `wanted`: float32, uint8, or uint16 for bfloat16 bits."""
+    out = np.zeros((1, 1), wanted)
     valid, window, one = np.ones((1, 1), np.uint8), Window(0, 0, 1, 1), np.ones(1, np.float32)
     for dtype in dtypes:
         cell = np.zeros((1, 1), dtype)
         normalise(cell, np.empty((0, 0), np.uint8), window, window, cell[0], np.zeros(1, bool), False, one, one, np.float32(0), out, valid)
     reflect(out, 1, 0, 1, 0, 1, 0)
-    logits, marks = np.zeros((3, 3, channels), out.dtype), np.ones((3, 3), np.uint8)
+
+
+def compile_kernels(dtypes: Iterable[str], bfloat16: bool, channels: int) -> None:
+    """Compile what maps scenes of these pixel types. bfloat16: the network's input type, else float32. channels: its logits."""
+    wanted = "uint16" if bfloat16 else "float32"
+    compile_reading(dtypes, wanted)
+    logits, marks = np.zeros((3, 3, channels), wanted), np.ones((3, 3), np.uint8)
     # Whole tiles fill their planes, those at a scene's edge a part: two memory layouts, two compilations.
     for plane in (np.empty((2, 2), np.uint8), np.empty((3, 3), np.uint8)[:2, :2]):
         label(logits, marks, Window(0, 0, 2, 2), (0,) * channels, 0.0, plane)

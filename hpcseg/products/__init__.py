@@ -24,13 +24,15 @@ def export(
     scene: Path | None = None,
     title: str = "",
     min_area_px: int = 0,
+    connectivity: Literal[4, 8] = 4,
     threads: int = 1,
 ) -> Product:
     """Make a product of a prediction file. It appears whole or not at all. Memory does not depend on the size of the scene,
     but for polygons on the number of corners of the largest.
 
     cog: labels with colours, names and overviews; the confidence beside it as `<stem>_confidence`. Uses `threads`.
-    gpkg: polygons with their areas; patches below `min_area_px` are merged into their neighbours.
+    gpkg: polygons with their areas; patches below `min_area_px` are merged into their neighbours. connectivity: 8 = pixels that touch
+    at a corner belong to one patch.
     png: a picture of the map with `title` (default: the file's stem), legend and scale bar, beside the `scene` if it is given.
 
     An incomplete map is exported too, and the notes say what is missing. cog and gpkg need one byte per pixel on the disk of
@@ -45,5 +47,5 @@ def export(
     if kind == "cog":
         return write_cog(stored, out, threads)
     if kind == "gpkg":
-        return write_polygons(stored, out, min_area_px)
+        return write_polygons(stored, out, min_area_px, connectivity)
     return write_quicklook(stored, out, title or prediction.stem, scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import shapely
@@ -21,11 +22,12 @@ _BATCH = 4096
 _FIELDS = (("class", ogr.OFTInteger), ("name", ogr.OFTString), ("area_m2", ogr.OFTReal), ("area_px", ogr.OFTInteger64))
 
 
-def write_polygons(stored: Stored, out: Path, min_area_px: int) -> Product:
-    """Write the 4-connected patches of each class as a layer named after `out`.
+def write_polygons(stored: Stored, out: Path, min_area_px: int, connectivity: Literal[4, 8] = 4) -> Product:
+    """Write the connected patches of each class as a layer named after `out`.
 
     Fields: class, name, area_m2 (on the ellipsoid; null where unknown), area_px. No data makes no polygon. Patches of fewer
-    than `min_area_px` pixels are merged into their largest neighbour; those that border no data alone stay.
+    than `min_area_px` pixels are merged into their largest neighbour; those that border no data alone stay. connectivity: 8 =
+    pixels that touch at a corner belong to one patch.
 
     Polygons lie in the scene's own system. A scene that has control points only is carried to theirs by GDAL's polynomial. A
     scene without any georeference gives x = column, y = -row, which is how GIS programs lay out the image itself.
@@ -34,21 +36,21 @@ def write_polygons(stored: Stored, out: Path, min_area_px: int) -> Product:
     with publishing(out) as part:
         raw = part.with_name(f"{part.name}.raw.fgb")
         with staged(stored, "labels", part) as dataset:
-            _polygonize(dataset.GetRasterBand(1), raw, min_area_px)
+            _polygonize(dataset.GetRasterBand(1), raw, min_area_px, connectivity)
         _finish(stored, classes, raw, part, out.stem)
         raw.unlink()
     return Product(out, (out,), tile_notes(stored))
 
 
-def _polygonize(band: gdal.Band, raw: Path, min_area_px: int) -> None:
+def _polygonize(band: gdal.Band, raw: Path, min_area_px: int, connectivity: Literal[4, 8]) -> None:
     """Polygons in pixel coordinates (x = column, y = row) with their class, in a scratch file."""
     mask = band.GetMaskBand()
     if min_area_px > 1:
-        gdal.SieveFilter(band, mask, band, min_area_px, 4)
+        gdal.SieveFilter(band, mask, band, min_area_px, connectivity)
     target = ogr.GetDriverByName("FlatGeobuf").CreateDataSource(str(raw))
     layer = target.CreateLayer("raw", None, ogr.wkbPolygon, ["SPATIAL_INDEX=NO"])
     layer.CreateField(ogr.FieldDefn("class", ogr.OFTInteger))
-    gdal.Polygonize(band, mask, layer, 0, [])
+    gdal.Polygonize(band, mask, layer, 0, ["8CONNECTED=8"] if connectivity == 8 else [])
 
 
 def _finish(stored: Stored, classes: list[Class], raw: Path, part: Path, name: str) -> None:

@@ -8,6 +8,7 @@ from hpcseg.raster.cells import CellCache, SceneReader, Values, set_block_cache
 from hpcseg.raster.labels import describe_labels, differing_grid
 from hpcseg.raster.listing import PATH_COLUMNS, Entry, list_scenes
 from hpcseg.raster.masks import read_mask_rule
+from hpcseg.raster.offsets import read_added_offsets
 from hpcseg.raster.opening import open_label, open_mask, open_name
 from hpcseg.raster.pairing import Pair, pair_labels
 from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_cost, read_array, with_mask
@@ -45,6 +46,7 @@ __all__ = [
     "open_mask",
     "open_name",
     "pair_labels",
+    "read_added_offsets",
     "read_aoi",
     "read_array",
     "read_mask_rule",

@@ -171,3 +171,12 @@ def test_bfloat16_bits_are_reflected_too():
     wanted = np.pad(window[1:3, 1:4], 1, mode="reflect")
     reflect(window, 1, 1, 3, 1, 4, 1)
     np.testing.assert_array_equal(window, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_bytes_are_rounded_and_cut_to_their_range(dtype):
+    cell = cell_of(dtype, 3)
+    whole, none = Window(0, 0, *cell.shape[:2]), np.zeros(3, bool)
+    exact, _, _ = run(cell, EMPTY_MASK, whole, whole, cell.shape[:2], True, none)
+    out, _, _ = run(cell, EMPTY_MASK, whole, whole, cell.shape[:2], True, none, np.uint8)
+    np.testing.assert_array_equal(out, np.clip(np.floor(exact + np.float32(0.5)), 0, 255))

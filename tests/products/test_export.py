@@ -295,3 +295,13 @@ def test_gdal_is_left_as_it_was_found(tmp_path, labels):
     before = gdal.GetUseExceptions(), ogr.GetUseExceptions(), osr.GetUseExceptions(), gdal.GetCacheMax()
     export(predict(tmp_path / "a.h5", labels, UTM), "gpkg", tmp_path / "a.gpkg")
     assert (gdal.GetUseExceptions(), ogr.GetUseExceptions(), osr.GetUseExceptions(), gdal.GetCacheMax()) == before
+
+
+def test_patches_that_touch_at_a_corner_are_one_where_asked(tmp_path):
+    labels = np.zeros((40, 40), np.uint8)
+    labels[5:10, 5:10] = labels[10:15, 10:15] = labels[10, 4] = 1
+    path = predict(tmp_path / "a.h5", labels, UTM)
+    for connectivity, patches in ((4, 3), (8, 1)):
+        rows = polygons(export(path, "gpkg", tmp_path / "a.gpkg", connectivity=connectivity).path)
+        areas = [row[3] for row in rows if row[1] == "ice"]
+        assert (len(areas), sum(areas)) == (patches, 51)

@@ -1,0 +1,101 @@
+"""hpcseg label: teachers that label scenes without people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hpcseg.cli import Words, config_option, scene_options, stall_option, threads_option
+from hpcseg.environment import stop_requested
+from hpcseg.kernels.ice import Rule
+from hpcseg.labels.ice import ice_teacher
+from hpcseg.labels.index import COLORS, index_teacher
+from hpcseg.labels.run import LabelOptions, label
+from hpcseg.labels.shares import share_lines
+from hpcseg.labels.teacher import Teacher
+from hpcseg.labels.water import FEATURES, WaterOptions, water_teacher
+from hpcseg.mapping.report import report_lines
+from hpcseg.mapping.run import exit_code
+
+
+@click.group("label")
+def command() -> None:
+    """Label scenes by a rule: ice, water, or an index of two bands. Each has its own --help."""
+
+
+def label_options(function: Callable) -> Callable:
+    """What all teachers take."""
+    for option in reversed((
+        click.argument("scenes", nargs=-1, required=True),
+        click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the labels, <scene>.h5 each."),
+        click.option("--mask", default="", metavar="FILE[:RULE]", help="Raster on the scenes' grid that says where data are: alpha, "
+                     "transparent, nonzero, zero, =V, <V, <=V, >V, >=V. Default: alpha, else nonzero."),
+        click.option("--core", type=click.IntRange(0), default=0, help="Edge of what a tile writes. Default: the teacher's."),
+        scene_options,
+        click.option("--overwrite", is_flag=True, help="Remove earlier labels of these scenes instead of resuming them."),
+        click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read."),
+        click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1."),
+        click.option("--cache", "cache_mb", type=click.IntRange(1), default=64, show_default=True, help="MB of pixels that a rank keeps."),
+        threads_option,
+        stall_option,
+        config_option,
+        click.pass_obj,
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+offset_option = click.option("--offset", type=float, default=None, help="Added to the stored values. Default: what the metadata say.")
+
+
+def _run(comm: Any, teacher: Teacher, cache_mb: int, **reading: Any) -> int:
+    """Label and print what came of it."""
+    summary = label(comm, teacher, LabelOptions(cache=cache_mb << 20, **reading), stop_requested)
+    if summary is not None:
+        for name, window, reason in summary.failed:
+            print(f"failed {name} {window}: {reason}")
+        print("\n".join([*share_lines(summary), *report_lines(summary)]))
+        if summary.stopped:
+            print("stopped: run the same command again to resume")
+    return exit_code(comm, summary)
+
+
+@command.command("index")
+@click.option("--median", type=click.IntRange(1), default=1, show_default=True, help="Edge of the square whose median is taken, odd.")
+@click.option("--above", type=float, required=True, help="Class 1 is where (A - B) / (A + B) exceeds this.")
+@click.option("--name", type=click.Choice(list(COLORS)), default="index", show_default=True, help="Name of class 1.")
+@offset_option
+@label_options
+def index(comm: Any, median: int, above: float, name: str, offset: float | None, **reading: Any) -> int:
+    """Label SCENES by the normalised difference of two bands, --bands A,B."""
+    return _run(comm, index_teacher(name, median, above, offset), **reading)
+
+
+@command.command("ice")
+@click.option("--filter", "filtered", type=click.Choice(["none"]), default="none", show_default=True, help="Against thin cloud and shadow.")
+@click.option("--water", type=click.IntRange(0, 254), default=Rule().water, show_default=True, help="Brightest open water, 0 to 255.")
+@click.option("--thick", type=click.IntRange(1, 255), default=Rule().thick, show_default=True, help="Darkest thick ice.")
+@click.option("--stretch", type=Words(float, "0,10000"), default=None, metavar="LOW,HIGH", help="Values that are black and white.")
+@offset_option
+@label_options
+def ice(
+    comm: Any, filtered: Any, water: int, thick: int, stretch: tuple[float, ...] | None, offset: float | None, **reading: Any
+) -> int:
+    """Label sea ice in SCENES of red, green and blue: open water, thin ice, thick ice."""
+    if stretch is not None and len(stretch) != 2:
+        raise click.UsageError(f"--stretch {','.join(f'{v:g}' for v in stretch)}: wanted LOW,HIGH")
+    pair = None if stretch is None else (stretch[0], stretch[1])
+    return _run(comm, ice_teacher(filtered, Rule(water, thick), pair, offset), **reading)
+
+
+@command.command("water")
+@click.option("--scale", type=click.Choice(["amplitude", "power", "db"]), required=True, help="What the values are.")
+@click.option("--method", type=click.Choice(list(FEATURES)), default="amplitude", show_default=True, help="What is cut at the threshold.")
+@click.option("--fallback", type=float, default=None, metavar="DB", help="Threshold where the scene gives none, in the values' own scale.")
+@label_options
+def water(comm: Any, scale: Any, method: Any, fallback: float | None, **reading: Any) -> int:
+    """Label open water in radar SCENES of one band: darker than a threshold that is the scene's own."""
+    return _run(comm, water_teacher(WaterOptions(scale, method, fallback)), **reading)

@@ -1,0 +1,1 @@
+"""Teachers: rules that label scenes without people, as steps over the stream."""

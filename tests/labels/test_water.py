@@ -1,0 +1,91 @@
+"""The water teacher, from files to labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hpcseg.labels.shares import share_lines
+from hpcseg.labels.water import WaterOptions, water_teacher
+
+
+def speckled(height=600, width=560, seed=0):
+    """Power (h, w) of land at -8 dB with a lake at -20 dB, four looks; and where the lake is."""
+    rows, cols = np.indices((height, width))
+    lake = (rows - 280) ** 2 / 150**2 + (cols - 300) ** 2 / 120**2 < 1
+    mean = np.where(lake, 10**-2.0, 10**-0.8)
+    return mean * np.random.default_rng(seed).gamma(4, 1 / 4, mean.shape), lake
+
+
+@pytest.fixture
+def scene(tmp_path, make_scene):
+    def make(name, pixels, nodata=None):
+        return make_scene(tmp_path / f"{name}.tif", *pixels.shape, 1, "float32", pixels=pixels[None], nodata=nodata)
+
+    return make
+
+
+def overlap(found, truth):
+    return (found[found != 255].astype(bool) & truth[found != 255]).sum() / ((found == 1) | truth)[found != 255].sum()
+
+
+def test_a_lake_is_found_in_any_scale_alike(run, plane, scene):
+    power, lake = speckled()
+    for name, pixels in {"power": power, "amplitude": np.sqrt(power), "db": 10 * np.log10(power)}.items():
+        summary = run(water_teacher(WaterOptions(name)), scene(name, pixels))
+        assert overlap(plane(name), lake) > 0.95
+        assert "cells with two modes" in share_lines(summary)[0]
+    assert (plane("power") != plane("db")).mean() < 1e-3
+    assert (plane("power") != plane("amplitude")).mean() < 1e-3
+
+
+def test_means_count_valid_pixels_alone(run, plane, scene):
+    power, lake = speckled()
+    power[:, 250:256] = 0
+    run(water_teacher(WaterOptions("power")), scene("s", power))
+    found = plane("s")
+    assert (found[:, 250:256] == 255).all()
+    beside = np.r_[240:250, 256:266]
+    assert overlap(found[:, beside], lake[:, beside]) > 0.9
+
+
+def test_labels_do_not_depend_on_tiles_or_threads(run, plane, scene):
+    path = scene("s", speckled()[0])
+    found = []
+    for core, threads in ((256, 1), (512, 2)):
+        run(water_teacher(WaterOptions("power")), path, core=core, threads=threads, overwrite=True)
+        found.append(plane("s"))
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_scene_without_water_has_no_threshold_and_says_so(run, plane, scene, tmp_path):
+    path = scene("land", np.random.default_rng(0).gamma(4, 1 / 4, (300, 300)))
+    summary = run(water_teacher(WaterOptions("power")), path)
+    assert (summary.exit_code, not (tmp_path / "out" / "land.h5").exists()) == (3, True)
+    assert summary.refused[0][1].startswith("no water threshold: no cell has two modes; --fallback")
+    assert "land" in (tmp_path / "out" / "failed.csv").read_text()
+    summary = run(water_teacher(WaterOptions("power", fallback=0.03)), path)
+    assert (summary.exit_code, summary.shares["land"].classes["water"].px) == (0, 0)
+    assert "fallback 0.03" in share_lines(summary)[0]
+
+
+@pytest.mark.parametrize("value", [0.5, -12.0])
+def test_a_constant_scene_is_told_apart(run, scene, value):
+    summary = run(water_teacher(WaterOptions("db")), scene("flat", np.full((300, 280), value)))
+    assert summary.refused[0][1].startswith("no water threshold: it is constant")
+
+
+def test_a_scene_without_data_is_labelled_as_such(run, plane, scene):
+    summary = run(water_teacher(WaterOptions("db")), scene("void", np.full((300, 280), -9999.0), nodata=-9999))
+    assert (plane("void") == 255).all()
+    assert summary.exit_code == 0
+    assert share_lines(summary) == ["void: no valid pixels"]
+
+
+def test_the_flood_of_the_garonne_is_found(run, plane, data):
+    gdal = pytest.importorskip("osgeo.gdal")
+    run(water_teacher(WaterOptions("db")), data / "water/garonne/after_VV.tif", core=1024)
+    truth = gdal.Open(str(data / "water/garonne/floodmask.tif")).ReadAsArray()
+    found = plane("after_VV")
+    found[truth == 255] = 255
+    assert overlap(found, truth == 1) >= 0.60

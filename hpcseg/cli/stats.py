@@ -21,13 +21,25 @@ from hpcseg.statistics import count_scenes, line_of, tabulate, write_table
 @click.command("stats")
 @click.argument("scenes", nargs=-1, required=True)
 @scene_options
-@click.option("--percentiles", default="1,2,50,98,99", type=Words(float, "2,50,98"), metavar="P,...", show_default=True,
-              help="The lowest values that so many % of the valid pixels do not exceed.")
-@click.option("--above", type=float, default=None, metavar="T",
-              help="Share and mean of the pixels above T, and the mean with the rest set to 0.")
+@click.option(
+    "--percentiles",
+    default="1,2,50,98,99",
+    type=Words(float, "2,50,98"),
+    metavar="P,...",
+    show_default=True,
+    help="The lowest values that so many % of the valid pixels do not exceed.",
+)
+@click.option(
+    "--above", type=float, default=None, metavar="T", help="Share and mean of the pixels above T, and the mean with the rest set to 0."
+)
 @click.option("--histogram", type=click.IntRange(1), default=None, metavar="BINS", help="Counts in at most so many bins, into --out.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=None, metavar="FILE",
-              help="All of it as .json; as .csv the histogram if there is one, else a table.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="All of it as .json; as .csv the histogram if there is one, else a table.",
+)
 @threads_option
 @stall_option
 @config_option

@@ -58,8 +58,13 @@ def command() -> None:
 @_share("--clouds", 0.1, "Share under thin cloud.")
 @_share("--ponds", 0.0, "Share of thick ice under ponds.")
 @click.option("--scale", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Size of floes; 1 = up to 4 km.")
-@click.option("--lead-width", type=click.FloatRange(0), default=0.0, metavar="PX",
-              help="Closed pack ice with leads and fields of thin ice of about this width, such as 20 to 800, in place of floes.")
+@click.option(
+    "--lead-width",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="PX",
+    help="Closed pack ice with leads and fields of thin ice of about this width, such as 20 to 800, in place of floes.",
+)
 @click.option("--degrade", is_flag=True, help="As poorer cameras see them: blur, gamma, exposure, colour cast, haze, noise.")
 def ice(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
     """Sea ice in visible light, RGB u8; truth 0 open water, 1 thin ice, 2 thick ice, 255 no data."""

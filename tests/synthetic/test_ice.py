@@ -36,9 +36,9 @@ def test_blocks_do_not_change_a_scene(options, core):
 @pytest.mark.parametrize(
     ("options", "digest"),
     [({}, 0xAD020D01), ({"clouds": 0.4, "ponds": 0.2, "swath": True}, 0x885ED591), ({"scale": 0.3, "clouds": 0}, 0xC6B87C07),
-     ({"degrade": True, "swath": True}, 0xB4B91E42)],
+     ({"degrade": True, "swath": True}, 0xB4B91E42), ({"lead_width": 64.0}, 0x7FC01F84)],
 )  # fmt: skip
-def test_scenes_are_those_that_models_were_made_with(options, digest):
+def test_scenes_are_those_that_models_and_teachers_were_made_with(options, digest):
     picture, _ = IceScene(7, 0, 3000, 2000, **options).block(Window(1111, 777, 401, 399))
     assert zlib.crc32(picture.tobytes()) == digest
 
@@ -118,18 +118,17 @@ def distance_to(mask):
     return target.ReadAsArray()
 
 
-@pytest.mark.parametrize("width", [20, 60, 240])
-def test_leads_are_as_wide_as_asked(width):
-    for scale in (1.0, 0.4):
-        picture, truth = IceScene(2, 0, 1500, 1500, scale, clouds=0, lead_width=width).block(Window(0, 0, 1500, 1500))
-        value = picture.max(0)
-        np.testing.assert_array_equal(truth, np.where(value <= 30, WATER, np.where(value < 205, THIN, THICK)))
-        counts = np.bincount(truth.ravel(), minlength=3) / truth.size
-        assert counts[THIN] > 0.05, "there is thin ice"
-        assert counts[THICK] > 0.3, "and thick ice between"
-        # Half of a strip lies within a quarter of its width from its sides.
-        inside = distance_to(truth == THICK)[truth != THICK]
-        assert 0.8 * width < 4 * np.median(inside) < 1.35 * width
+@pytest.mark.parametrize(("width", "scale"), [(20, 0.4), (60, 1.0), (240, 2.0)])
+def test_leads_are_as_wide_as_asked_at_any_scale(width, scale):
+    picture, truth = IceScene(2, 0, 1200, 1200, scale, clouds=0, lead_width=width).block(Window(0, 0, 1200, 1200))
+    value = picture.max(0)
+    np.testing.assert_array_equal(truth, np.where(value <= 30, WATER, np.where(value < 205, THIN, THICK)))
+    counts = np.bincount(truth.ravel(), minlength=3) / truth.size
+    assert counts[THIN] > 0.05, "there is thin ice"
+    assert counts[THICK] > 0.3, "and thick ice between"
+    # Half of a strip lies within a quarter of its width from its sides.
+    inside = distance_to(truth == THICK)[truth != THICK]
+    assert 0.8 * width < 4 * np.median(inside) < 1.35 * width
 
 
 def test_leads_lie_under_clouds_too():

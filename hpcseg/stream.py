@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -82,7 +82,8 @@ class Engine(Protocol):
 class Source:
     """The scenes of a run as the readers need them, all lists by scene number. cache: shared by the reader threads.
 
-    unreadable: (scene, tile) -> reason, of tiles that are known to fail and are not read.
+    unreadable: (scene, tile) -> reason, of tiles that are known to fail and are not read. empty: tiles that are known to be. blind:
+    nothing is read, for engines that have all they need elsewhere; what is not known to fail or to be empty is ready.
     """
 
     scenes: Sequence[Scene]
@@ -90,6 +91,8 @@ class Source:
     values: Sequence[Values]
     cache: CellCache
     unreadable: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    empty: Set[tuple[int, int]] = frozenset()
+    blind: bool = False
     _readers: dict[int, SceneReader] = field(default_factory=dict)
 
     def fill(self, item: Item) -> None:
@@ -97,6 +100,9 @@ class Source:
         grid, buffer = self.grids[item.scene], item.buffer
         if (item.scene, item.tile) in self.unreadable:
             item.state, item.reason = "failed", self.unreadable[item.scene, item.tile]
+        elif (item.scene, item.tile) in self.empty:
+            item.state = "empty"
+        if item.state != "ready" or self.blind:
             return
         reader = self._readers.get(item.scene)
         if reader is None:

@@ -75,7 +75,8 @@ def index(comm: Any, median: int, above: float, name: str, offset: float | None,
 
 
 @command.command("ice")
-@click.option("--filter", "filtered", type=click.Choice(["none"]), default="none", show_default=True, help="Against thin cloud and shadow.")
+@click.option("--filter", "filtered", type=click.Choice(["none", "published", "default"]), default="default",
+              show_default=True, help="Against thin cloud and shadow.")  # fmt: skip
 @click.option("--water", type=click.IntRange(0, 254), default=Rule().water, show_default=True, help="Brightest open water, 0 to 255.")
 @click.option("--thick", type=click.IntRange(1, 255), default=Rule().thick, show_default=True, help="Darkest thick ice.")
 @click.option("--stretch", type=Words(float, "0,10000"), default=None, metavar="LOW,HIGH", help="Values that are black and white.")

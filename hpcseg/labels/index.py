@@ -17,6 +17,7 @@ COLORS = {"index": "#d95f30", "pond": "#2f7fd0", "water": "#15508c", "vegetation
 class IndexStep:
     """Labels in one pass. size: edge of the median's square."""
 
+    reads_scene = True
     scratch: Scratch = ""
     reads_scratch = False
 

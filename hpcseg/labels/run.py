@@ -190,7 +190,10 @@ def _way(teacher: Teacher, step: Step, options: LabelOptions, settled: Settled, 
     used = {k for k, tiles in enumerate(plan.tiles) if len(tiles)} if step.reads_scratch else set()
     stored = [store.read(_scratch_path(path)) if k in used else None for k, path in enumerate(settled.paths)]
     engine = StepEngine(teacher, step, grids, reduced.fits, stored, options.threads)
-    return Pass(settled.scenes, grids, settled.values, plan, engine, options.readers or 1, reduced.unreadable)
+    found = [(k, np.flatnonzero(each.status == store.EMPTY)) for k, each in enumerate(stored) if each is not None]
+    empty = {(k, int(tile)) for k, tiles in found for tile in tiles}
+    readers = options.readers or 1
+    return Pass(settled.scenes, grids, settled.values, plan, engine, readers, reduced.unreadable, empty, not step.reads_scene)
 
 
 def _run_step(

@@ -42,11 +42,12 @@ class View(NamedTuple):
 class Step(Protocol):
     """One pass over all tiles of a scene. Its methods are called by several threads at once, on different accumulators.
 
-    halo: pixels that it needs around a core. scratch: the plane that it writes for later steps, "" = none. reads_scratch: the plane
-    is handed to it.
+    halo: pixels that it needs around a core. reads_scene: it needs values and valid; a step that does not is not given any. scratch:
+    the plane that it writes for later steps, "" = none. reads_scratch: the plane is handed to it.
     """
 
     halo: int
+    reads_scene: bool
     scratch: Scratch
     reads_scratch: bool
 

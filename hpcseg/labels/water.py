@@ -61,6 +61,7 @@ class Cells:
 class FeatureStep:
     """Means of levels into the scratch plane, their counts by cell into the accumulator."""
 
+    reads_scene = True
     scratch: Scratch = "uint16"
     reads_scratch = False
 
@@ -111,6 +112,7 @@ class CutStep:
     """Labels from the scratch plane."""
 
     halo = 0
+    reads_scene = False
     scratch: Scratch = ""
     reads_scratch = True
 

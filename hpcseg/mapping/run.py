@@ -8,7 +8,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -50,7 +50,8 @@ class Mapper:
 class Pass:
     """One way over the tiles of a plan. grids, with the halo of this pass, scenes and values: lists by scene number.
 
-    unreadable: (scene, tile) -> reason, of tiles that an earlier pass could not read: they fail here too.
+    unreadable: (scene, tile) -> reason, of tiles that an earlier pass could not read: they fail here too. empty: tiles that it found
+    without data. blind: the scenes are not read, an earlier pass has left all that the engine needs.
     """
 
     scenes: Sequence[Scene]
@@ -60,6 +61,8 @@ class Pass:
     engine: Engine
     readers: int = 1
     unreadable: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    empty: Set[tuple[int, int]] = frozenset()
+    blind: bool = False
 
 
 def open_files(comm: Comm, pulse: Pulse, settled: Settled, options: MapOptions, mapper: Mapper) -> Writer:
@@ -108,7 +111,7 @@ def run_pass(
     tasks = [(scene, int(tile)) for scene, tiles in way.plan.of_rank(comm.rank) for tile in tiles]
     edge = max((grid.core + 2 * grid.halo for grid in way.grids), default=1)
     set_block_cache(block_cache_bytes([way.scenes[scene] for scene in {scene for scene, _ in tasks}], edge))
-    source = Source(way.scenes, way.grids, way.values, CellCache(options.cache), way.unreadable)
+    source = Source(way.scenes, way.grids, way.values, CellCache(options.cache), way.unreadable, way.empty, way.blind)
     stream = Stream(source, tasks, way.engine, way.readers, pulse.stop)
     report, ground = RankReport(comm.rank, socket.gethostname()), Ground(way)
     failed: dict[tuple[int, int], str] = {}

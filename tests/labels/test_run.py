@@ -26,7 +26,7 @@ class Sum:
 class Keep:
     """Writes 3 v + 1 of its one band to the scratch plane, and sums v up."""
 
-    halo, scratch, reads_scratch = 4, "uint16", False
+    halo, reads_scene, scratch, reads_scratch = 4, True, "uint16", False
 
     def start(self):
         return Sum()
@@ -44,7 +44,7 @@ class Keep:
 class Cut:
     """1 where the scratch plane says that a pixel is above the scene's mean; the second plane tells odd values."""
 
-    halo, scratch, reads_scratch = 2, "", True
+    halo, reads_scene, scratch, reads_scratch = 2, True, "", True
 
     def start(self):
         return None

@@ -11,11 +11,13 @@ from hpcseg import store
 from mpi.launch import needs_mpirun, own_lines, run
 
 pytestmark = [pytest.mark.mpi, needs_mpirun]
-ICE = "sea_ice/modis_greenland/ne-greenland.20220914.terra.250m"
 LAKES = "sea_ice/s2_melt_lakes/S2_22WEV_20190723_"
+GREENLAND = "{data}/sea_ice/modis_greenland/ne-greenland.20220914.terra.250m."
+PICTURE, LAND = GREENLAND + "truecolor.tiff", GREENLAND + "landmask.tiff:transparent"
 TEACHERS = {
     "index": (("{data}/" + LAKES + "B02_blue.tif+{data}/" + LAKES + "B04_red.tif",), ("--median", "3", "--above", "0.25"), (192, 128)),
-    "ice": (("{data}/" + ICE + ".truecolor.tiff",), ("--mask", "{data}/" + ICE + ".landmask.tiff:transparent"), (128, 96)),
+    "ice": ((PICTURE,), ("--mask", LAND), (128, 96)),
+    "ice published": ((PICTURE,), ("--mask", LAND, "--filter", "published"), (128, 96)),
     "water": (("{data}/water/garonne/after_VV.tif",), ("--scale", "db"), (256, 512)),
 }
 RANKS = [3, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 7))]
@@ -24,7 +26,7 @@ RANKS = [3, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 7))]
 def start(name: str, data: Path, out: Path, ranks: int, core: int):
     scenes, options, _ = TEACHERS[name]
     words = [each.format(data=data) for each in (*scenes, *options)]
-    return run(ranks, "label", name, *words, "--out", out, "--core", core, "--threads", "1")
+    return run(ranks, "label", name.split()[0], *words, "--out", out, "--core", core, "--threads", "1")
 
 
 def planes(out: Path) -> dict[str, np.ndarray]:

@@ -10,15 +10,17 @@ import click
 
 from hpcseg.cli import config_option, threads_option
 from hpcseg.inference import bench
+from hpcseg.kernels.rays import MODES, Sfs
+from hpcseg.labels.bench import speckled, time_sfs
 from hpcseg.mapping.report import report_lines
 from hpcseg.mpi import on_root, patient_barrier, self_comm
 from hpcseg.training import bench as train_bench
 
 
 @click.command("bench")
-@click.argument("what", type=click.Choice(["forward", "read", "write", "pipeline", "train"]))
+@click.argument("what", type=click.Choice(["forward", "read", "write", "pipeline", "train", "sfs"]))
 @click.option("--network", default="", help="unet, unet-light (default) or one-convolution; with train any, default: the paper's four.")
-@click.option("--size", type=click.IntRange(0), default=0, help="Edge of the scene in pixels. Default: by network.")
+@click.option("--size", type=click.IntRange(0), default=0, help="Edge of the scene in pixels. Default: by network, 1024 with sfs.")
 @click.option("--core", type=click.IntRange(64), default=1024, show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1 on a CPU, more on a GPU.")
@@ -35,8 +37,11 @@ from hpcseg.training import bench as train_bench
 def command(
     comm: Any, what: str, network: str, repeat: int, plain: bool, batch: int, steps: int, curves: Path | None, **arguments: Any
 ) -> int:
-    """Time stages on a synthetic scene (DEFLATE, 512x512 blocks, u8 RGB): forward, read or write alone, the whole pipeline, or steps of
-    training."""
+    """Time stages on a synthetic scene (DEFLATE, 512x512 blocks, u8 RGB): forward, read or write alone, the whole pipeline, steps of
+    training, or the features of a Structural Feature Set (sfs) of a speckled image in memory."""
+    if what == "sfs":
+        on_root(comm, lambda: _sfs(arguments["size"] or 1024, arguments["threads"], repeat))
+        return 0
     if what == "train":
         networks = (network,) if network else train_bench.NETWORKS
         if curves:
@@ -72,6 +77,21 @@ def command(
     if comm.rank == 0:
         print("\n".join(lines))
     return 0
+
+
+def _sfs(size: int, threads: int, repeat: int) -> None:
+    """Measure both modes of the features with one thread and with all, in turn, and print medians over the rounds."""
+    image = speckled(size)
+    for mode in MODES:
+        time_sfs(image[:64], Sfs(mode=mode), 1)
+    rounds = [{(mode, n): time_sfs(image, Sfs(mode=mode), n)[0] for mode in MODES for n in {1, threads}} for _ in range(repeat)]
+    lines = [f"image={size}x{size} px", f"threads={threads}", f"rounds={repeat}"]
+    for mode in MODES:
+        seconds = median(each[mode, 1] for each in rounds)
+        lines += [f"{mode}={seconds:.3f} s", f"{mode}_rate={size**2 / 1e6 / seconds:.3f} Mpx/s"]
+        if threads > 1:
+            lines.append(f"{mode}_speedup={median(each[mode, 1] / each[mode, threads] for each in rounds):.3f}")
+    print("\n".join(lines))
 
 
 def _train(comm: Any, course: train_bench.Course, repeat: int) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 
 from hpcseg.kernels.lanes import LANES, Sums, collect, walk, walk_sums
-from hpcseg.kernels.rays import DEEPEST, Sfs, lines_of
+from hpcseg.kernels.rays import DEEPEST, Lines, Sfs, lines_of
 from hpcseg.tiles import Window
 
 FEATURES = ("length", "width", "psi", "w-mean", "ratio", "sd")
@@ -66,7 +66,11 @@ def sfs(
     plane = plane_of(values, valid, core, inside, settings)
     rule = rule_of(settings, features)
     wanted = np.array([FEATURES.index(name) for name in features])
-    _texture(plane, settings.spatial, lines_of(settings, plane.shape[1]), rule, wanted, out)
+    # Arrays of one memory layout alone, so that the kernel is compiled once.
+    result = out if out.flags.c_contiguous else np.empty(out.shape, np.float32)
+    _texture(plane, settings.spatial, lines_of(settings, plane.shape[1]), rule, wanted, result)
+    if result is not out:
+        out[:] = result
     if paper:
         out[:, valid[core.slices] == 0] = 0
 
@@ -106,6 +110,8 @@ def _texture(plane, margin, lines, rule, wanted, out):
     """Fill out, float32 (wanted.size, h, w), with the wanted features of a plane's pixels, `margin` away from its edges."""
     directions, stride = lines.reach.size // 2, plane.shape[1]
     flat = plane.reshape(-1)
+    # A table of its own for each thread: counting references to shared ones would send their counters to and fro between cores.
+    lines = _copy(lines)
     work = _new_work(directions, rule.extremes)
     for i in range(out.shape[1]):
         for left in range(0, out.shape[2], LANES):
@@ -114,6 +120,12 @@ def _texture(plane, margin, lines, rule, wanted, out):
             last = min(LANES, out.shape[2] - left)
             for k in range(wanted.size):
                 out[k, i, left : left + last] = work.features[wanted[k], :last]
+
+
+@njit(nogil=True, cache=True)
+def _copy(lines):
+    steps, reach, distances = lines.steps.copy(), lines.reach.copy(), lines.distances.copy()
+    return Lines(steps, reach, distances, lines.nodes.copy(), lines.node_starts.copy(), lines.paths.copy(), lines.path_starts.copy())
 
 
 @njit(nogil=True, cache=True)

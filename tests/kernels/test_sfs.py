@@ -204,3 +204,11 @@ def test_mode_otb_equals_orfeo_toolbox(data):
         assert close.mean() >= 0.999, f"{name}: {100 * close.mean():.3f} %"
     np.testing.assert_array_equal(out[:2], wanted[:2])
     np.testing.assert_allclose(out[2:], wanted[2:], rtol=2e-6)
+
+
+def test_features_may_be_a_part_of_a_larger_array():
+    values, settings, whole = speckled(12, 70), Sfs(spatial=9), Window(0, 0, 12, 70)
+    larger = np.full((2, 20, 80), 9, np.float32)
+    sfs(values, np.ones_like(values), whole, whole, settings, ("length", "sd"), larger[:, 4:16, 5:75])
+    np.testing.assert_array_equal(larger[:, 4:16, 5:75], compute(values, settings, ("length", "sd")))
+    assert (larger[:, :4] == 9).all()

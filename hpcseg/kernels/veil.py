@@ -7,10 +7,11 @@ What it rests on, with V = max(R, G, B) and chroma = V - min(R, G, B) of a pixel
 - Young ice in the clear is the more coloured the darker it is (Grenfell and Maykut, J. Glaciol. 18, 1977), and neither veil nor shadow
   can make it more coloured than that.
 
-So one joint histogram of V and chroma shows a scene's lines of snow, water and young ice; what the colour rule takes for young ice, but is
-nearer to one of the other two lines, is veiled water or shadowed snow. A cloud is wider than an edge: a pixel is told otherwise than by
-the rule only where enough of its surroundings look veiled, or shadowed, too. Where a scene shows no snow or no young ice, or is
-gray, nothing can be told and the colour rule stands.
+So one joint histogram of V and chroma shows a scene's lines of snow, water and young ice. What the colour rule takes for young ice, but
+is nearer to one of the other two lines, may be veiled water or shadowed snow; it is told so if that is likelier than young ice under
+both, given how much of each surface the scene shows in the clear. And as a cloud is wider than an edge, a pixel is told otherwise than by
+the rule only where enough of its surroundings look like it. Where a scene shows no snow or no young ice, or is gray, nothing can be
+told and the colour rule stands. Young ice as colourless as snow, beside young ice that is not, is mistaken for veiled water or shadow.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ HALO = 7
 _FEW = 4
 # A thin cloud's shadow takes at most so much of the light.
 _SHADOW = 0.4
+# Veils and shadows to reckon with, and how strong they are on average.
+_OPACITIES, _SHADOWS = np.arange(0, 0.8, 0.02), np.arange(0, _SHADOW, 0.02)
+_OPACITY_MEAN, _SHADOW_MEAN = 0.2, 0.1
+# Levels of V in one bin of such a reckoning.
+_BIN = 4
 # Least share of a scene that shows a surface, and share and number of pixels that show young ice of one V.
 _SHOWS, _SHOWS_V, _PIXELS = 0.005, 1e-5, 50
 # Grey values by which two lines must part to be told apart.
@@ -97,6 +103,7 @@ def fit_colours(counts: np.ndarray, rule: Rule) -> Colours:
             table[v, : int((pale[v] + young[v]) / 2) + 1] = SHADOWED
     if water is not None:
         _tell_veiled(table, water, snow, pale, young, range(rule.water + 1, rule.thick), darkest)
+    _weigh(table, counts, rule, snow[0])
     return Colours(table, snow, water)
 
 
@@ -137,6 +144,32 @@ def _tell_veiled(
             continue
         first = int((pale[v] + line) / 2) + 1 if v >= darkest else 0
         table[v, first : int((line + young[v]) / 2) + 1] = VEILED
+
+
+def _weigh(table: np.ndarray, counts: np.ndarray, rule: Rule, white: int) -> None:
+    """Leave VEILED and SHADOWED only where that is likelier than young ice under both, given how much of each the scene shows clear."""
+    clear = np.zeros((3, 256, 256), np.int64)
+    clear[WATER, : rule.water + 1], clear[THICK, rule.thick :] = counts[: rule.water + 1], counts[rule.thick :]
+    clear[THIN] = np.where(table == THIN, counts, 0)
+    water, thin, thick = (_seen_dimly(part, white) for part in clear)
+    table[(table == VEILED) & (thin >= water)] = THIN
+    table[(table == SHADOWED) & (thin >= thick)] = THIN
+
+
+def _seen_dimly(counts: np.ndarray, white: int) -> np.ndarray:
+    """How many of the pixels counted would look how under some veil and shadow, float64 (256, 256), by V and chroma.
+
+    The fainter a veil or a shadow the commoner. counts: int64 (256, 256). white: V of the veil.
+    """
+    opacity, shadow = (part.ravel()[:, None] for part in np.meshgrid(_OPACITIES, _SHADOWS))
+    chance = np.exp(-opacity / _OPACITY_MEAN - shadow / _SHADOW_MEAN)
+    coarse = counts.reshape(256 // _BIN, _BIN, 256).sum(1)
+    row, chroma = np.nonzero(coarse)
+    light = (1 - opacity) * (1 - shadow)
+    place = np.minimum((light * (_BIN * row + _BIN / 2) + opacity * white) // _BIN, 256 // _BIN - 1) * 256 + np.round(light * chroma)
+    seen = np.bincount(place.astype(np.int64).ravel(), (chance * coarse[row, chroma]).ravel(), 65536 // _BIN).reshape(-1, 256)
+    wide = np.pad(seen, ((0, 0), (1, 1)))
+    return np.repeat(wide[:, :-2] + wide[:, 1:-1] + wide[:, 2:], _BIN, axis=0)
 
 
 @njit(nogil=True, cache=True)

@@ -174,20 +174,40 @@ def test_tiles_do_not_show(core):
     np.testing.assert_array_equal(whole[1] == NODATA, valid == 0)
 
 
-@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0])
-def test_a_clear_scene_is_the_rule_s(scale):
+def test_much_young_ice_is_likelier_than_little_water():
+    plenty, little = drawn_counts(), drawn_counts(water=150, young=90_000)
+    assert (veil.fit_colours(little, RULE).table == VEILED).sum() < 0.5 * (veil.fit_colours(plenty, RULE).table == VEILED).sum()
+
+
+@pytest.mark.parametrize("options", [{"scale": 0.2}, {"scale": 1.0}, {"scale": 3.0}, {"lead_width": 40.0}, {"lead_width": 300.0}], ids=str)
+def test_a_clear_scene_is_the_rule_s(options):
     for seed in range(3):
-        values, truth = scene(seed, scale=scale, clouds=0.0)
+        values, truth = scene(seed, clouds=0.0, **options)
         _, labels, mask = filter_scene(values, np.ones(truth.shape, np.uint8), 500)
         assert right(labels, truth) >= right(by_colour(values), truth) - 0.001
         assert (mask == 1).mean() < 0.001
 
 
-@pytest.mark.parametrize("clouds", [0.2, 0.3])
-def test_a_cloudy_scene_is_told_better(clouds):
+@pytest.mark.parametrize("lead_width", [0.0, 20.0, 64.0, 256.0])
+def test_a_cloudy_scene_is_told_better(lead_width):
     gain = []
     for seed in range(1, 5):
-        values, truth = scene(seed, 700, scale=0.2, clouds=clouds)
+        values, truth = scene(seed, 700, scale=0.2, clouds=0.3, lead_width=lead_width)
         gain.append(right(filter_scene(values, np.ones(truth.shape, np.uint8), 700)[1], truth) - right(by_colour(values), truth))
     assert min(gain) > 0
     assert np.mean(gain) > 0.03
+
+
+def test_a_colour_is_seen_through_every_veil_and_shadow():
+    counts = np.zeros((256, 256), np.int64)
+    counts[22, 15] = 7
+    seen = veil._seen_dimly(counts, 220)
+    opacity, shadow = np.meshgrid(veil._OPACITIES, veil._SHADOWS)
+    chance, light = np.exp(-opacity / veil._OPACITY_MEAN - shadow / veil._SHADOW_MEAN), (1 - opacity) * (1 - shadow)
+    # Bins are four levels of V wide, and neighbours in chroma count.
+    expected = np.zeros((64, 256))
+    for change in (-1, 0, 1):
+        where = ((light * 22 + opacity * 220) // 4).astype(int), np.maximum(np.round(light * 15).astype(int) + change, 0)
+        np.add.at(expected, where, 7 * chance)
+    np.testing.assert_allclose(seen[::4, 1:], expected[:, 1:], atol=1e-9)
+    np.testing.assert_array_equal(seen[::4], seen[3::4])

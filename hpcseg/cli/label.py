@@ -11,12 +11,14 @@ import click
 from hpcseg.cli import Words, config_option, scene_options, stall_option, threads_option
 from hpcseg.environment import stop_requested
 from hpcseg.kernels.ice import Rule
+from hpcseg.kernels.rays import MODES, Sfs
+from hpcseg.kernels.sfs import FEATURES
 from hpcseg.labels.ice import ice_teacher
 from hpcseg.labels.index import COLORS, index_teacher
 from hpcseg.labels.run import LabelOptions, label
 from hpcseg.labels.shares import share_lines
 from hpcseg.labels.teacher import Teacher
-from hpcseg.labels.water import FEATURES, WaterOptions, water_teacher
+from hpcseg.labels.water import TEXTURE, WaterOptions, water_teacher
 from hpcseg.mapping.report import report_lines
 from hpcseg.mapping.run import exit_code
 
@@ -94,9 +96,20 @@ def ice(
 
 @command.command("water")
 @click.option("--scale", type=click.Choice(["amplitude", "power", "db"]), required=True, help="What the values are.")
-@click.option("--method", type=click.Choice(list(FEATURES)), default="amplitude", show_default=True, help="What is cut at the threshold.")
-@click.option("--fallback", type=float, default=None, metavar="DB", help="Threshold where the scene gives none, in the values' own scale.")
+@click.option("--method", type=click.Choice(["amplitude", "sfs"]), default="amplitude",
+              show_default=True, help="What is cut at the threshold.")  # fmt: skip
+@click.option("--feature", type=click.Choice(list(FEATURES)), default="length", show_default=True, help="With sfs: which texture.")
+@click.option("--sfs-mode", type=click.Choice(list(MODES)), default="paper", show_default=True, help="otb: as Orfeo ToolBox computes it.")
+@click.option("--spectral", type=click.IntRange(1, 254), default=TEXTURE.spectral, show_default=True,
+              help="With sfs: its spectral threshold.")  # fmt: skip
+@click.option("--spatial", type=click.IntRange(1, 127), default=TEXTURE.spatial, show_default=True, help="With sfs: its reach in pixels.")
+@click.option("--polarity", type=click.Choice(["auto", "below", "above"]), default="auto", show_default=True,
+              help="Side of the threshold where water lies.")  # fmt: skip
+@click.option("--db-per-unit", type=float, default=1.0, show_default=True, help="Of values in dB.")
+@click.option("--fallback", type=float, default=None, help="Threshold where the scene gives none.")
 @label_options
-def water(comm: Any, scale: Any, method: Any, fallback: float | None, **reading: Any) -> int:
-    """Label open water in radar SCENES of one band: darker than a threshold that is the scene's own."""
-    return _run(comm, water_teacher(WaterOptions(scale, method, fallback)), **reading)
+def water(comm: Any, sfs_mode: str, spectral: int, spatial: int, **arguments: Any) -> int:
+    """Label open water in radar SCENES of one band, by a threshold that is the scene's own."""
+    own = {name: arguments.pop(name) for name in ("scale", "method", "feature", "polarity", "db_per_unit", "fallback")}
+    settings = Sfs(spectral=spectral, spatial=spatial, mode=sfs_mode)
+    return _run(comm, water_teacher(WaterOptions(**own, sfs=settings)), **arguments)

@@ -71,8 +71,11 @@ def count_cells(levels, edge, counts):
 
 
 @njit(nogil=True, cache=True)
-def cut_levels(levels, threshold, out):
-    """1 where a level is at most `threshold`, else 0; 255 where there is none. levels: u16 (h, w), 65535 = no data. out: u8 (h, w)."""
+def cut_levels(levels, threshold, above, out):
+    """1 where a level is at most `threshold` (`above`: where it is more), else 0; 255 where there is none.
+
+    levels: u16 (h, w), 65535 = no data. out: u8 (h, w).
+    """
     for i in range(levels.shape[0]):
         for j in range(levels.shape[1]):
-            out[i, j] = np.uint8(levels[i, j] <= threshold) if levels[i, j] != NODATA else np.uint8(255)
+            out[i, j] = np.uint8((levels[i, j] > threshold) == above) if levels[i, j] != NODATA else np.uint8(255)

@@ -61,5 +61,7 @@ def test_cells_are_counted_each_for_itself(mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_cut_takes_what_is_not_above_it(mode):
     found, out = np.array([[0, 7, 8, 65535]], np.uint16), np.empty((1, 4), np.uint8)
-    pick("cut_levels", mode)(found, 7, out)
+    pick("cut_levels", mode)(found, 7, False, out)
     assert out.tolist() == [[1, 1, 0, 255]]
+    pick("cut_levels", mode)(found, 7, True, out)
+    assert out.tolist() == [[0, 0, 1, 255]]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from hpcseg.errors import UsageError
+from hpcseg.kernels.rays import Sfs
 from hpcseg.labels.shares import share_lines
 from hpcseg.labels.water import WaterOptions, water_teacher
 
@@ -58,6 +62,48 @@ def test_labels_do_not_depend_on_tiles_or_threads(run, plane, scene):
     np.testing.assert_array_equal(*found)
 
 
+SMOOTH = WaterOptions("power", "sfs", sfs=Sfs(spectral=15, spatial=12))
+
+
+def test_texture_finds_the_lake_by_its_evenness(run, plane, scene):
+    power, lake = speckled()
+    summary = run(water_teacher(SMOOTH), scene("s", power))
+    assert overlap(plane("s"), lake) > 0.8
+    assert "water above" in share_lines(summary)[0]
+
+
+@pytest.mark.parametrize("mode", ["paper", "otb"])
+def test_textures_do_not_depend_on_tiles_or_threads(run, plane, scene, mode):
+    path = scene("s", speckled(520, 300)[0])
+    found = []
+    for core, threads in ((256, 2), (1024, 1)):
+        options = dataclasses.replace(SMOOTH, sfs=SMOOTH.sfs._replace(mode=mode), fallback=5.0)
+        run(water_teacher(options), path, core=core, threads=threads, overwrite=True)
+        found.append(plane("s"))
+    np.testing.assert_array_equal(*found)
+    assert set(np.unique(found[0])) == {0, 1}
+
+
+@pytest.mark.parametrize(("polarity", "water"), [("below", 1), ("above", 0)])
+def test_the_side_of_water_may_be_told(run, plane, scene, polarity, water):
+    power, lake = speckled()
+    run(water_teacher(WaterOptions("power", polarity=polarity)), scene("s", power))
+    assert (plane("s")[lake] == water).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (WaterOptions("db", feature="ripple"), "--feature ripple: wanted one of length"),
+        (WaterOptions("db", db_per_unit=0.0), "--db-per-unit 0: wanted more than 0"),
+        (WaterOptions("db", sfs=Sfs(spatial=500)), "spatial 500"),
+    ],
+)
+def test_wrong_use_is_named(options, named):
+    with pytest.raises(UsageError, match=named):
+        water_teacher(options)
+
+
 def test_a_scene_without_water_has_no_threshold_and_says_so(run, plane, scene, tmp_path):
     path = scene("land", np.random.default_rng(0).gamma(4, 1 / 4, (300, 300)))
     summary = run(water_teacher(WaterOptions("power")), path)
@@ -66,7 +112,7 @@ def test_a_scene_without_water_has_no_threshold_and_says_so(run, plane, scene, t
     assert "land" in (tmp_path / "out" / "failed.csv").read_text()
     summary = run(water_teacher(WaterOptions("power", fallback=0.03)), path)
     assert (summary.exit_code, summary.shares["land"].classes["water"].px) == (0, 0)
-    assert "fallback 0.03" in share_lines(summary)[0]
+    assert "fallback below 0.03" in share_lines(summary)[0]
 
 
 @pytest.mark.parametrize("value", [0.5, -12.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
@@ -26,16 +27,16 @@ def speckled(size: int, looks: float = 4.0) -> np.ndarray:
 def time_sfs(image: np.ndarray, settings: Sfs, threads: int, features: Sequence[str] = FEATURES) -> tuple[float, np.ndarray]:
     """Seconds that the features of a whole image take with its rows split over threads, and the features."""
     whole, valid = Window(0, 0, *image.shape), np.ones_like(image)
-    out = np.empty((len(features), *image.shape), np.float32)
-    # Pages of memory are made before, as they are in a rank's reused buffers.
-    out[:] = 0
     bounds = [image.shape[0] * k // threads for k in range(threads + 1)]
+    cores = [Window(first, 0, last - first, image.shape[1]) for first, last in pairwise(bounds)]
+    # Memory is touched before, as a rank's reused buffers are.
+    parts = [np.full((len(features), core.height, core.width), np.nan, np.float32) for core in cores]
 
-    def part(first: int, last: int) -> None:
-        core = Window(first, 0, last - first, image.shape[1])
-        sfs(image, valid, core, whole, settings, features, out[:, first:last])
+    def compute(core: Window, out: np.ndarray) -> None:
+        sfs(image, valid, core, whole, settings, features, out)
 
     with ThreadPoolExecutor(threads) as pool:
         start = perf_counter()
-        list(pool.map(part, bounds[:-1], bounds[1:]))
-        return perf_counter() - start, out
+        list(pool.map(compute, cores, parts))
+        seconds = perf_counter() - start
+    return seconds, np.concatenate(parts, axis=1)

@@ -82,16 +82,17 @@ def index(comm: Any, median: int, above: float, name: str, offset: float | None,
 @click.option("--water", type=click.IntRange(0, 254), default=Rule().water, show_default=True, help="Brightest open water, 0 to 255.")
 @click.option("--thick", type=click.IntRange(1, 255), default=Rule().thick, show_default=True, help="Darkest thick ice.")
 @click.option("--stretch", type=Words(float, "0,10000"), default=None, metavar="LOW,HIGH", help="Values that are black and white.")
+@click.option("--filtered", "picture", is_flag=True, help="Also write the pictures without cloud and shadow: OUT/filtered/<scene>.tif.")
 @offset_option
 @label_options
 def ice(
-    comm: Any, filtered: Any, water: int, thick: int, stretch: tuple[float, ...] | None, offset: float | None, **reading: Any
+    comm: Any, filtered: Any, water: int, thick: int, stretch: tuple[float, ...] | None, picture: bool, offset: float | None, **reading: Any
 ) -> int:
     """Label sea ice in SCENES of red, green and blue: open water, thin ice, thick ice."""
     if stretch is not None and len(stretch) != 2:
         raise click.UsageError(f"--stretch {','.join(f'{v:g}' for v in stretch)}: wanted LOW,HIGH")
     pair = None if stretch is None else (stretch[0], stretch[1])
-    return _run(comm, ice_teacher(filtered, Rule(water, thick), pair, offset), **reading)
+    return _run(comm, ice_teacher(filtered, Rule(water, thick), pair, offset, picture), **reading)
 
 
 @command.command("water")

@@ -21,8 +21,6 @@ DILATE, MEDIAN = 3, 77
 HALO = DILATE + MEDIAN
 # The brightest that the filter leaves as it is.
 TRUNCATE = 235
-# How the filtered picture shows water, thin and thick ice.
-SHOWN = (0, 155, 255)
 # What a scratch plane holds: no data, water, or a difference of 2..255.
 _NO_DATA, _WATER, _LEAST = 0, 1, 2
 
@@ -35,6 +33,9 @@ class Rule(NamedTuple):
 
     water: int = 30
     thick: int = 205
+
+
+RULE = Rule()
 
 
 @njit(nogil=True, cache=True)
@@ -116,7 +117,7 @@ class Background(NamedTuple):
     """The published filter's fit of one scene. level: Otsu's, None where all differences are equal.
 
     labels, mask, filtered: u8 (256,), by what the scratch plane holds: the class (255 no data), whether it is cloud or shadow (0, 1, 255),
-    and the gray value of the filtered picture. cloud, valid: pixels of cloud or shadow, and in all.
+    and the gray value of the filtered picture: the stretched difference, water black. cloud, valid: pixels of cloud or shadow, and in all.
     """
 
     level: int | None
@@ -138,10 +139,9 @@ def fit_background(counts: np.ndarray, rule: Rule) -> Background:
     cut = 0 if level is None else level
     levels = np.flatnonzero(both)
     shown = _stretch(np.minimum(_stretch(np.where(levels > cut, levels, 0).astype(np.uint8)), TRUNCATE))
-    labels, mask = np.full(256, THIN, np.uint8), (np.arange(256) <= cut).astype(np.uint8)
-    labels[levels] = np.where(shown >= rule.thick, THICK, THIN)
-    labels[[_NO_DATA, _WATER]], mask[[_NO_DATA, _WATER]] = (NODATA, WATER), (NODATA, 0)
-    filtered = np.array([*SHOWN, *[0] * 253], np.uint8)[labels]
+    labels, mask, filtered = np.full(256, THIN, np.uint8), (np.arange(256) <= cut).astype(np.uint8), np.zeros(256, np.uint8)
+    labels[levels], filtered[levels] = np.where(shown >= rule.thick, THICK, THIN), shown
+    labels[[_NO_DATA, _WATER]], mask[[_NO_DATA, _WATER]], filtered[[_NO_DATA, _WATER]] = (NODATA, WATER), (NODATA, 0), 0
     return Background(level, labels, mask, filtered, int(counts[1, : cut + 1].sum()), int(both.sum()))
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from hpcseg.config import Class
 from hpcseg.errors import SceneError, UsageError
-from hpcseg.kernels import ice, veil
-from hpcseg.kernels.ice import Rule, label_by_colour
+from hpcseg.kernels.filters import ByBackground, ByColour
+from hpcseg.kernels.ice import RULE, Rule, label_by_colour
 from hpcseg.labels.index import added_offsets
 from hpcseg.labels.teacher import Fit, Scratch, Step, Teacher, View
 from hpcseg.raster import Entry, Scene, Values
 
 Filter = Literal["none", "published", "default"]
-PLANES = ("labels", "mask")
-RULE = Rule()
+# The planes of filtered pictures.
+COLOURS, GRAY = ("red", "green", "blue"), "filtered"
 CLASSES = (
     Class(name="open water", color="#10243f"),
     Class(name="thin ice", color="#6fa8c9"),
@@ -62,40 +59,41 @@ class Counts:
 class BackgroundStep:
     """The published filter, first pass: differences from the background into the scratch plane, and their counts."""
 
-    halo = ice.HALO
+    halo = ByBackground.halo
     reads_scene = True
     scratch: Scratch = "uint8"
     reads_scratch = False
 
-    def __init__(self, rule: Rule) -> None:
-        self._rule = rule
+    def __init__(self, found: ByBackground) -> None:
+        self._filter = found
 
     def start(self) -> Counts:
-        return Counts(np.zeros((2, 256), np.int64))
+        return Counts(self._filter.start())
 
     def run(self, view: View, fit: Fit, total: Counts) -> None:
-        ice.take_background(view.values, view.valid, view.core, view.inside, self._rule, total.counts, view.planes[0])
+        self._filter.code(view.values, view.valid, view.core, view.inside, total.counts, view.planes[0])
 
     def fit(self, total: Counts, fit: Fit) -> Fit:
-        found = ice.fit_background(total.counts, self._rule)
-        tables = {"labels": found.labels.tolist(), "mask": found.mask.tolist()}
-        return tables if found.level is not None else tables | {"note": "no cloud told from ice: all differences are equal"}
+        return self._filter.fit(total.counts)
 
 
 class LookUpStep:
-    """The published filter, second pass: labels and mask from the scratch plane."""
+    """The published filter, second pass: all planes from the scratch plane."""
 
     halo = 0
     reads_scene = False
     scratch: Scratch = ""
     reads_scratch = True
 
+    def __init__(self, found: ByBackground, planes: Sequence[str]) -> None:
+        self._filter, self._planes = found, planes
+
     def start(self) -> None:
         return None
 
     def run(self, view: View, fit: Fit, total: Any) -> None:
-        for name, plane in zip(PLANES, view.planes, strict=True):
-            ice.look_up(view.scratch, np.array(fit[name], np.uint8), plane)
+        for name, plane in zip(self._planes, view.planes, strict=True):
+            self._filter.look_up(view.scratch, fit, name, plane)
 
     def fit(self, total: Any, fit: Fit) -> Fit:
         return fit
@@ -109,58 +107,59 @@ class ColoursStep:
     scratch: Scratch = ""
     reads_scratch = False
 
-    def __init__(self, rule: Rule) -> None:
-        self._rule = rule
+    def __init__(self, found: ByColour) -> None:
+        self._filter = found
 
     def start(self) -> Counts:
-        return Counts(np.zeros((256, 256), np.int64))
+        return Counts(self._filter.start())
 
     def run(self, view: View, fit: Fit, total: Counts) -> None:
-        veil.count_colours(view.values, view.valid, view.core, total.counts)
+        self._filter.count(view.values, view.valid, view.core, view.inside, total.counts)
 
     def fit(self, total: Counts, fit: Fit) -> Fit:
-        found = veil.fit_colours(total.counts, self._rule)
-        kept = {"table": _pack(found.table), "snow": found.snow, "water": found.water}
-        return json.loads(json.dumps(kept if found.snow else kept | {"note": "cloud cannot be told here: the colour rule stands"}))
+        return self._filter.fit(total.counts)
 
 
 class SeeThroughStep:
-    """The default filter, second pass: labels and mask by the scene's colours."""
+    """The default filter, second pass: labels and mask by the scene's colours, and the filtered picture where it is among the planes."""
 
-    halo = veil.HALO
+    halo = ByColour.halo
     reads_scene = True
     scratch: Scratch = ""
     reads_scratch = False
+
+    def __init__(self, found: ByColour, planes: Sequence[str]) -> None:
+        self._filter, self._planes = found, planes
 
     def start(self) -> None:
         return None
 
     def run(self, view: View, fit: Fit, total: Any) -> None:
-        veil.see_through(view.values, view.valid, view.core, view.inside, _unpack(fit["table"]), *view.planes)
+        planes = dict(zip(self._planes, view.planes, strict=True))
+        labels, mask = planes["labels"], planes["mask"]
+        self._filter.label(view.values, view.valid, view.core, view.inside, fit, labels, mask)
+        if COLOURS[0] in planes:
+            picture = np.empty((*labels.shape, len(COLOURS)), np.uint8)
+            self._filter.paint(view.values, view.core, labels, mask, fit, picture.reshape(labels.shape[0], -1))
+            for k, name in enumerate(COLOURS):
+                planes[name][...] = picture[..., k]
 
     def fit(self, total: Any, fit: Fit) -> Fit:
         return fit
 
 
-def _pack(table: np.ndarray) -> str:
-    """A u8 table of 256 x 256 as short text: attributes of HDF5 hold 64 kB."""
-    return base64.b85encode(zlib.compress(table.tobytes(), 9)).decode()
-
-
-@lru_cache(16)
-def _unpack(text: str) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(base64.b85decode(text)), np.uint8).reshape(256, 256)
-
-
 def ice_teacher(
-    filtered: Filter = "default", rule: Rule = RULE, stretch: tuple[float, float] | None = None, offset: float | None = None
-) -> Teacher:
+    filtered: Filter = "default", rule: Rule = RULE, stretch: tuple[float, float] | None = None, offset: float | None = None,
+    picture: bool = False,
+) -> Teacher:  # fmt: skip
     """Labels of sea ice from red, green and blue.
 
     filtered: none, the published filter against thin cloud and shadow, or the default one; both also write the plane mask, 1 where they
     found any. stretch: the values, offset included, that become 0 and 255; None = u8 as it is. offset: added to the stored values
-    first, None = what the scene's metadata say. Raises UsageError.
+    first, None = what the scene's metadata say. picture: also write the filtered picture. Raises UsageError.
     """
+    if picture and filtered == "none":
+        raise UsageError("--filtered writes what a filter makes: wanted --filter published or default")
     if not 0 <= rule.water < rule.thick <= 255:
         raise UsageError(f"--water {rule.water} and --thick {rule.thick}: wanted 0 <= water < thick <= 255")
     if stretch is not None and not stretch[0] < stretch[1]:
@@ -177,10 +176,13 @@ def ice_teacher(
         return scene, Values((scale,) * 3, tuple((value - low) * scale for value in moved), "all")
 
     parameters = {"filter": filtered, **rule._asdict(), "stretch": stretch, "offset": offset}
+    bands: dict[Filter, tuple[str, ...]] = {"none": (), "published": (GRAY,) * 3, "default": COLOURS}
+    shown = bands[filtered] if picture else ()
+    planes = ("labels",) if filtered == "none" else ("labels", *sorted({"mask", *shown}))
+    background, colour = ByBackground(rule), ByColour(rule)
     steps: dict[Filter, tuple[Step, ...]] = {
         "none": (ColourStep(rule),),
-        "published": (BackgroundStep(rule), LookUpStep()),
-        "default": (ColoursStep(rule), SeeThroughStep()),
+        "published": (BackgroundStep(background), LookUpStep(background, planes)),
+        "default": (ColoursStep(colour), SeeThroughStep(colour, planes)),
     }
-    planes = ("labels",) if filtered == "none" else PLANES
-    return Teacher("ice", parameters, CLASSES, 3, "uint8", steps[filtered], read, planes, core=2048)
+    return Teacher("ice", parameters, CLASSES, 3, "uint8", steps[filtered], read, planes, core=2048, picture=shown)

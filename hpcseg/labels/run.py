@@ -22,6 +22,7 @@ from hpcseg.environment import peak_memory, processor
 from hpcseg.errors import StoppedError, UsageError
 from hpcseg.kernels.warm import compile_reading
 from hpcseg.labels.engine import StepEngine
+from hpcseg.labels.picture import check_pictures, remove_pictures, write_pictures
 from hpcseg.labels.shares import LabelSummary, count_shares
 from hpcseg.labels.teacher import Fit, Step, Teacher
 from hpcseg.mapping.options import MapOptions, layout_of, scene_identity
@@ -63,6 +64,8 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         dtypes = sorted({scene.dtype for scene in settled.scenes})
         first_on_node(comm, lambda: compile_reading(dtypes, teacher.dtype))
         reduced, settled = _reduce(comm, pulse, teacher, options, settled, done)
+        if teacher.picture:
+            on_root(comm, lambda: remove_pictures(settled))
         of_scene = [{"fit": _text(fit)} for fit in reduced.fits]
         parameters = {"teacher": json.dumps({"name": teacher.name, **teacher.parameters})}
         mapper = Mapper(f"label {teacher.name}", teacher.classes, processor()[0], said=parameters, of_scene=lambda k: of_scene[k])
@@ -76,6 +79,8 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         report.peak_memory_mb = peak_memory() / 1e6
         on_root(comm, lambda: _remove_scratch(settled.paths))
         shares = None if pulse.stop.is_set() else count_shares(comm, pulse, settled, teacher.classes)
+        if teacher.picture and shares is not None:
+            write_pictures(comm, pulse, settled, teacher.picture)
     found = summarise(comm, settled, report, begin)
     if found is None:
         return None
@@ -97,6 +102,8 @@ def settle(comm: Comm, pulse: Pulse, teacher: Teacher, options: LabelOptions) ->
     layouts = [layout_of(scene, core, halo, teacher.planes) for scene in scenes]
     identities = [_identity(*each, teacher, options) for each in zip(scenes, layouts, values, strict=True)]
     paths = [options.out / f"{scene.name}.h5" for scene in scenes]
+    if teacher.picture:
+        on_root(comm, lambda: check_pictures(paths, asked))
     stored = find_earlier(comm, options.out, paths, options.overwrite)
     on_root(comm, lambda: check_identities(paths, identities, stored))
     on_root(comm, lambda: _remove_scratch(paths))
@@ -104,7 +111,8 @@ def settle(comm: Comm, pulse: Pulse, teacher: Teacher, options: LabelOptions) ->
     new = [layout for layout, old in zip(layouts, stored, strict=True) if old is None]
     waiting = [layout for layout, tiles in zip(layouts, done, strict=True) if not tiles.all()]
     scratch = [_scratch_layout(layout, step) for layout in waiting for step in teacher.steps if step.scratch]
-    on_root(comm, lambda: check_space(options.out, new + scratch))
+    pictures = [Layout(layout.grid, layout.chunk, tuple(sorted(set(teacher.picture)))) for layout in waiting if teacher.picture]
+    on_root(comm, lambda: check_space(options.out, new + scratch + pictures))
     plan = plan_tiles(comm, scenes, layouts, done)
     return Settled(scenes, layouts, identities, values, paths, plan, refused, asked, []), done
 

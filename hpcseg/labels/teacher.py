@@ -73,6 +73,7 @@ class Teacher:
     planes by name. core: edge of its tiles unless the user says; a multiple of `stride`.
 
     read: how a scene's values become a window's, and the scene as it is to be read; raises SceneError if it does not fit.
+    picture: the planes that are the bands of a picture of each scene, to be written beside the labels, () = none.
     begin: collective, before the first step: a fit per scene, and what could not be read.
     compile: compiles its kernels.
     """
@@ -87,4 +88,5 @@ class Teacher:
     planes: tuple[str, ...] = ("labels",)
     core: int = 1024
     stride: int = 1
+    picture: tuple[str, ...] = ()
     begin: Callable[[Comm, Pulse, Sequence[Scene], MapOptions], tuple[list[Fit], list[str]]] = nothing_before

@@ -43,7 +43,8 @@ class ModelSpec(Record, frozen=True):
     """A model: its network, what goes in, what comes out.
 
     network: a registered name, or the file name of a .pt2 or TorchScript network. options: the network's own arguments.
-    bands: number of input bands. resolution: ground size of a pixel in metres that it was trained on, 0 = unknown.
+    bands: number of input bands. prefilter: a filter that scenes pass before normalisation, "" = none, see kernels.filters.
+    resolution: ground size of a pixel in metres that it was trained on, 0 = unknown.
     threshold: of a network with one logit. halo: overrides the probe of a foreign network, -1 = derive it.
     """
 
@@ -52,6 +53,7 @@ class ModelSpec(Record, frozen=True):
     classes: list[Class]
     options: dict[str, Any] = {}
     normalisation: Normalisation = Normalisation()
+    prefilter: Literal["", "ice", "ice-published"] = ""
     resolution: float = 0.0
     threshold: float = 0.5
     halo: int = -1
@@ -84,6 +86,8 @@ def read_model(path: Path) -> ModelSpec:
     if spec.bands < 1:
         raise UsageError(f"{path}: bands is {spec.bands}, wanted 1 or more")
     wrong = check_classes(spec.classes)
+    if spec.prefilter and spec.bands != 3:
+        wrong.append(f"prefilter is {spec.prefilter!r}, of red, green and blue, and bands is {spec.bands}")
     if wrong:
         raise UsageError(f"{path}: {wrong[0]}")
     if norm.kind == "fixed" and not (len(norm.mean) == len(norm.std) == spec.bands and all(s > 0 for s in norm.std)):

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 
 from hpcseg.errors import HpcsegError, ReadError
-from hpcseg.raster import CellCache, Scene, SceneReader, Values
+from hpcseg.raster import CellCache, Reader, Scene, Values, open_reader
 from hpcseg.tiles import Grid
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class Source:
     unreadable: Mapping[tuple[int, int], str] = field(default_factory=dict)
     empty: Set[tuple[int, int]] = frozenset()
     blind: bool = False
-    _readers: dict[int, SceneReader] = field(default_factory=dict)
+    _readers: dict[int, Reader] = field(default_factory=dict)
 
     def fill(self, item: Item) -> None:
         """Read an item's window into its buffer and set its state."""
@@ -106,7 +106,7 @@ class Source:
             return
         reader = self._readers.get(item.scene)
         if reader is None:
-            reader = self._readers[item.scene] = SceneReader(self.scenes[item.scene], self.values[item.scene], self.cache)
+            reader = self._readers[item.scene] = open_reader(self.scenes[item.scene], self.values[item.scene], self.cache)
         try:
             found = reader.read(grid.window(item.tile), grid.halo, buffer.values, buffer.valid)
         except ReadError as error:

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from hpcseg.cli import Words, stall_option, threads_option
 from hpcseg.environment import stop_requested
+from hpcseg.kernels.filters import FILTERS
 from hpcseg.mpi import on_root
 from hpcseg.training.settings import read_settings
 from hpcseg.training.train import exit_code, report_lines, train
@@ -27,6 +28,7 @@ from hpcseg.training.train import exit_code, report_lines, train
 @click.option("--freeze", type=click.Choice(["encoder"]), help="What is not trained.")
 @click.option("--out", type=click.Path(), help="Folder of the model, its checkpoint and its curves.")
 @click.option("--resolution", type=click.FloatRange(0), help="Read the scenes resampled to this pixel size.")
+@click.option("--prefilter", type=click.Choice(list(FILTERS)), help="What scenes pass first: a filter against thin cloud over sea ice.")
 @click.option("--tile", type=click.IntRange(1), help="Edge of a sample in pixels.")
 @click.option("--block", type=click.IntRange(0), help="Edge in pixels of what is dealt out to train, validation and test; 0 = scenes.")
 @click.option("--epochs", type=click.IntRange(1))

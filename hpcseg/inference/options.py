@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hpcseg.config import ModelSpec, Normalisation
 from hpcseg.errors import UsageError
+from hpcseg.kernels.filters import Prefilter
 from hpcseg.mapping.options import MapOptions, scene_identity
 from hpcseg.models import Model
 from hpcseg.raster import NodataRule, Scene, Values
@@ -62,10 +63,13 @@ def choose_core(options: Options, model: Model) -> int:
     return core
 
 
-def identity_of(scene: Scene, model: Model, layout: Layout, options: Options, precision: str) -> dict[str, Any]:
+def identity_of(
+    scene: Scene, model: Model, layout: Layout, options: Options, precision: str, prefilter: Prefilter | None = None
+) -> dict[str, Any]:
     """All that decides the bytes of a prediction file: files that differ in any of it are different maps."""
     norm = model.spec.normalisation
-    return scene_identity(scene, layout, options.nodata_rule) | {
+    filtered = {} if prefilter is None else {"prefilter": {"name": prefilter.name, "fit": prefilter.digest}}
+    return scene_identity(scene, layout, options.nodata_rule) | filtered | {
         "network": model.digest,
         "normalisation": {"kind": norm.kind, "mean": norm.mean, "std": norm.std, "percentiles": list(norm.percentiles)},
         "precision": precision,

@@ -16,6 +16,7 @@ from hpcseg.config import ModelSpec
 from hpcseg.errors import ReadError, SceneError, UsageError
 from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, scores_of, window_tensor
 from hpcseg.inference.options import Options, choose_core, fixed_values, identity_of
+from hpcseg.kernels.filters import Prefilter
 from hpcseg.kernels.labels import label
 from hpcseg.mapping import settle as mapping
 from hpcseg.mapping.options import describe_entry, layout_of
@@ -23,7 +24,8 @@ from hpcseg.mapping.settle import check_identities, check_space, find_done, find
 from hpcseg.models import Model, load_model
 from hpcseg.models.optimise import Precision
 from hpcseg.mpi import Comm, Pulse, on_root
-from hpcseg.raster import CellCache, Entry, NodataRule, Scene, SceneReader, Values, list_scenes
+from hpcseg.prefilter import check_scene, fit_prefilters
+from hpcseg.raster import CellCache, Entry, NodataRule, Scene, Values, list_scenes, open_reader
 from hpcseg.statistics import BandStatistics, statistics
 from hpcseg.tiles import Grid, Window, hilbert_order
 
@@ -48,9 +50,10 @@ def open_model(comm: Comm, options: Options) -> Model:
 
 
 def _fitting(entry: Entry, scene: Scene, options: Options, spec: ModelSpec) -> Scene:
-    """The scene, resampled if asked for, if the network can take it. Raises SceneError."""
+    """The scene, resampled if asked for, if the network and its filter can take it. Raises SceneError."""
     if len(scene.bands) != spec.bands:
         raise SceneError(f"gives {len(scene.bands)} bands of its {scene.count}, the network takes {spec.bands}: choose them with --bands")
+    check_scene(scene, spec.prefilter)
     metres = pixel_width_m(scene.place, scene.height, scene.width) if spec.resolution else None
     if metres is None or options.any_resolution or 1 / _RESOLUTION < metres / spec.resolution < _RESOLUTION:
         return scene
@@ -79,7 +82,10 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     notes += choice
     recipe = dataclasses.replace(recipe, precision=precision)
     layouts = [layout_of(scene, core, recipe.model.halo, options.planes) for scene in scenes]
-    identities = [identity_of(s, recipe.model, layout, options, precision) for s, layout in zip(scenes, layouts, strict=True)]
+    identities = [
+        identity_of(scene, recipe.model, layout, options, precision, value.prefilter)
+        for scene, layout, value in zip(scenes, layouts, values, strict=True)
+    ]
     on_root(comm, lambda: check_identities(paths, identities, stored))
     pulse.step()
     done = find_done(comm, pulse, layouts, stored)
@@ -93,20 +99,24 @@ def normalisation(
     comm: Comm, pulse: Pulse, model: Model, scenes: Sequence[Scene], options: Options
 ) -> tuple[list[Values], list[tuple[str, str]]]:
     """How each scene's values become input: the model's constants, or the scene's own percentiles by one reduce. Collective."""
-    norm = model.spec.normalisation
+    norm, rule = model.spec.normalisation, options.nodata_rule
+    filters, failures = fit_prefilters(comm, pulse, model.spec.prefilter, scenes, options)
+    unread = [("prefilter", text) for text in failures]
     if norm.kind == "fixed":
-        return [fixed_values(norm, options.nodata_rule)] * len(scenes), []
-    found, failures = statistics(comm, pulse, scenes, options.nodata_rule, norm.percentiles, options.threads, options.cache)
-    return percentile_values(found, options.nodata_rule), [("statistics", text) for text in failures]
+        return [fixed_values(norm, rule)._replace(prefilter=each) for each in filters], unread
+    found, failures = statistics(comm, pulse, scenes, rule, norm.percentiles, options.threads, options.cache, filters)
+    return percentile_values(found, rule, filters), [*unread, *(("statistics", text) for text in failures)]
 
 
-def percentile_values(found: Sequence[Sequence[BandStatistics]], rule: NodataRule) -> list[Values]:
-    """Normalisation of each scene by the two percentiles of its bands."""
+def percentile_values(
+    found: Sequence[Sequence[BandStatistics]], rule: NodataRule, filters: Sequence[Prefilter | None]
+) -> list[Values]:
+    """Normalisation of each scene by the two percentiles of its bands. filters: by scene number."""
     values = []
-    for bands in found:
+    for bands, prefilter in zip(found, filters, strict=True):
         low, high = (np.array([band.percentiles[k] for band in bands]) for k in (0, 1))
         span = np.where(high > low, high - low, 1.0)
-        values.append(Values(tuple(1 / span), tuple(-low / span), rule))
+        values.append(Values(tuple(1 / span), tuple(-low / span), rule, prefilter=prefilter))
     return values
 
 
@@ -144,7 +154,7 @@ def sample_windows(recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Val
     edge = core + 2 * halo
     cache = CellCache(64 << 20)
     for scene, value in zip(scenes, values, strict=True):
-        grid, reader = Grid(scene.height, scene.width, core, halo), SceneReader(scene, value, cache)
+        grid, reader = Grid(scene.height, scene.width, core, halo), open_reader(scene, value, cache)
         for tile in hilbert_order(*grid.shape)[:_SEARCH]:
             tensor, array = window_tensor(edge, recipe.model.spec.bands, "fp32")
             valid = np.empty((edge, edge), np.uint8)

@@ -13,6 +13,7 @@ from hpcseg.kernels.filters import ByBackground, ByColour
 from hpcseg.kernels.ice import RULE, Rule, label_by_colour
 from hpcseg.labels.index import added_offsets
 from hpcseg.labels.teacher import Fit, Scratch, Step, Teacher, View
+from hpcseg.prefilter import Counts
 from hpcseg.raster import Entry, Scene, Values
 
 Filter = Literal["none", "published", "default"]
@@ -46,16 +47,6 @@ class ColourStep:
         return fit
 
 
-class Counts:
-    """Counts of a scene's pixels, int64."""
-
-    def __init__(self, counts: np.ndarray) -> None:
-        self.counts = counts
-
-    def merge(self, other: Counts) -> Counts:
-        return Counts(self.counts + other.counts)
-
-
 class BackgroundStep:
     """The published filter, first pass: differences from the background into the scratch plane, and their counts."""
 
@@ -71,10 +62,10 @@ class BackgroundStep:
         return Counts(self._filter.start())
 
     def run(self, view: View, fit: Fit, total: Counts) -> None:
-        self._filter.code(view.values, view.valid, view.core, view.inside, total.counts, view.planes[0])
+        self._filter.code(view.values, view.valid, view.core, view.inside, total.values, view.planes[0])
 
     def fit(self, total: Counts, fit: Fit) -> Fit:
-        return self._filter.fit(total.counts)
+        return self._filter.fit(total.values)
 
 
 class LookUpStep:
@@ -114,10 +105,10 @@ class ColoursStep:
         return Counts(self._filter.start())
 
     def run(self, view: View, fit: Fit, total: Counts) -> None:
-        self._filter.count(view.values, view.valid, view.core, view.inside, total.counts)
+        self._filter.count(view.values, view.valid, view.core, view.inside, total.values)
 
     def fit(self, total: Counts, fit: Fit) -> Fit:
-        return self._filter.fit(total.counts)
+        return self._filter.fit(total.values)
 
 
 class SeeThroughStep:

@@ -5,6 +5,7 @@ from osgeo import gdal, ogr, osr
 from hpcseg.raster.aoi import read_aoi
 from hpcseg.raster.burn import VECTOR_SUFFIXES, PolygonBurner, read_polygons
 from hpcseg.raster.cells import CellCache, SceneReader, Values, set_block_cache
+from hpcseg.raster.filtered import Reader, open_reader, plain_values
 from hpcseg.raster.labels import describe_labels, differing_grid
 from hpcseg.raster.listing import PATH_COLUMNS, Entry, list_scenes
 from hpcseg.raster.masks import read_mask_rule
@@ -32,6 +33,7 @@ __all__ = [
     "NodataRule",
     "Pair",
     "PolygonBurner",
+    "Reader",
     "Scene",
     "SceneReader",
     "Values",
@@ -45,7 +47,9 @@ __all__ = [
     "open_label",
     "open_mask",
     "open_name",
+    "open_reader",
     "pair_labels",
+    "plain_values",
     "read_added_offsets",
     "read_aoi",
     "read_array",

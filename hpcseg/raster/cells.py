@@ -15,6 +15,7 @@ from osgeo import gdal
 
 from hpcseg.errors import ReadError
 from hpcseg.footprint import covered_pixels, read_wkt
+from hpcseg.kernels.filters import Prefilter
 from hpcseg.kernels.prepare import normalise, reflect
 from hpcseg.raster.recent import Datasets, Recent
 from hpcseg.raster.scene import NodataRule, Scene
@@ -60,17 +61,19 @@ class CellCache(Recent[Cell]):
 class Values(NamedTuple):
     """How a scene's values become input: value * scale + offset per band, and the rule for pixels with some bands missing.
 
-    missing: what bands without data become: 0 for a network, NaN for statistics.
+    missing: what bands without data become: 0 for a network, NaN for statistics. prefilter: what pixels pass before all this, see
+    `open_reader`.
     """
 
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     rule: NodataRule = "all"
     missing: float = 0.0
+    prefilter: Prefilter | None = None
 
 
 class SceneReader:
-    """Windows of one scene. Safe for several threads: each has a GDAL dataset of its own."""
+    """Windows of one scene as the file has them. Safe for several threads: each has a GDAL dataset of its own."""
 
     def __init__(self, scene: Scene, values: Values, cache: CellCache) -> None:
         self.scene, self._cache = scene, cache

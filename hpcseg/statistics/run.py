@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcseg.kernels.filters import Prefilter
 from hpcseg.mpi import Comm, Pulse
 from hpcseg.partition import Work, make_plan
 from hpcseg.raster import CellCache, NodataRule, Scene, Values
@@ -21,13 +22,16 @@ _TILE = 1024
 
 
 def statistics(
-    comm: Comm, pulse: Pulse, scenes: Sequence[Scene], rule: NodataRule, percentiles: Sequence[float], threads: int, cache: int
-) -> tuple[list[list[BandStatistics]], list[str]]:
+    comm: Comm, pulse: Pulse, scenes: Sequence[Scene], rule: NodataRule, percentiles: Sequence[float], threads: int, cache: int,
+    filters: Sequence[Prefilter | None] = (),
+) -> tuple[list[list[BandStatistics]], list[str]]:  # fmt: skip
     """Statistics of each band of each scene, on every rank, and what could not be read. Collective.
 
-    Each tile of 1024 pixels is read by one rank; owners of a scene merge their counts.
+    Each tile of 1024 pixels is read by one rank; owners of a scene merge their counts. filters: what each scene
+    passes first, () = nothing.
     """
-    found, failures = _count(comm, pulse, scenes, lambda empty: empty, rule, threads, cache)
+    values = [_values(scene, rule, each) for scene, each in zip(scenes, filters or [None] * len(scenes), strict=True)]
+    found, failures = _count(comm, pulse, scenes, lambda empty: empty, values, threads, cache)
     return [summarise(histogram, percentiles) for histogram in found], failures
 
 
@@ -35,16 +39,23 @@ def count_scenes(
     comm: Comm, pulse: Pulse, scenes: Sequence[Scene], rule: NodataRule, threshold: float | None, threads: int, cache: int
 ) -> tuple[list[Counts], list[str]]:
     """The levels of each band of each scene, and of its pixels above a threshold, as `statistics` counts them. Collective."""
-    return _count(comm, pulse, scenes, lambda empty: Counts.of(empty, threshold), rule, threads, cache)
+    values = [_values(scene, rule) for scene in scenes]
+    return _count(comm, pulse, scenes, lambda empty: Counts.of(empty, threshold), values, threads, cache)
+
+
+def _values(scene: Scene, rule: NodataRule, prefilter: Prefilter | None = None) -> Values:
+    """How a scene is read to be counted."""
+    bands = len(scene.bands)
+    return Values((1.0,) * bands, (0.0,) * bands, rule, missing=np.nan, prefilter=prefilter)
 
 
 def _count(
-    comm: Comm, pulse: Pulse, scenes: Sequence[Scene], make: Callable[[Histogram], Any], rule: NodataRule, threads: int, cache: int
+    comm: Comm, pulse: Pulse, scenes: Sequence[Scene], make: Callable[[Histogram], Any], values: Sequence[Values], threads: int, cache: int
 ) -> tuple[list[Any], list[str]]:
     """What make(empty histogram) gathers of each scene."""
 
     def reduce(chosen: list[int], make: Callable[[int], Any]) -> tuple[dict[int, Any], list[str]]:
-        return _reduce(comm, pulse, scenes, chosen, make, rule, threads, cache)
+        return _reduce(comm, pulse, scenes, chosen, make, values, threads, cache)
 
     coarse = [k for k, scene in enumerate(scenes) if not _counts_integers(scene)]
     limits, _ = reduce(coarse, lambda k: Limits.of(len(scenes[k].bands)))
@@ -68,8 +79,8 @@ def _histogram(scene: Scene, limits: Limits | None) -> Histogram:
 
 
 def _reduce(
-    comm: Comm, pulse: Pulse, scenes: Sequence[Scene], chosen: list[int], make: Callable[[int], Reducer], rule: NodataRule,
-    threads: int, cache: int,
+    comm: Comm, pulse: Pulse, scenes: Sequence[Scene], chosen: list[int], make: Callable[[int], Reducer],
+    values: Sequence[Values], threads: int, cache: int,
 ) -> tuple[dict[int, Reducer], list[str]]:  # fmt: skip
     grids = [Grid(scene.height, scene.width, _TILE, 0) for scene in scenes]
     works = [
@@ -78,7 +89,6 @@ def _reduce(
     ]
     plan = make_plan(works, comm.size)
     span = plan.of_rank(comm.rank)
-    values = [Values((1.0,) * len(scene.bands), (0.0,) * len(scene.bands), rule, missing=np.nan) for scene in scenes]
     source = Source(scenes, grids, values, CellCache(cache))
     parts: dict[int, Reducer] = {}
     failures = []

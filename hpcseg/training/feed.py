@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from hpcseg.config import Normalisation
 from hpcseg.errors import ReadError
 from hpcseg.kernels.augment import place
-from hpcseg.raster import CellCache, Scene, SceneReader, Values
+from hpcseg.raster import CellCache, Reader, Scene, Values, open_reader
 from hpcseg.tiles import Window
 from hpcseg.training.samples import Samples
 from hpcseg.training.settings import Settings
@@ -30,7 +30,7 @@ _AHEAD = 3
 @dataclass(frozen=True)
 class Shelf:
     """Where samples come from; lists by scene number. values: how pixels become input. norm: what model.toml says of that. refused:
-    number of scenes that could not be opened."""
+    number of scenes that could not be opened. prefilter: what the scenes pass first, "" = nothing."""
 
     samples: Samples
     scenes: Sequence[Scene]
@@ -39,13 +39,14 @@ class Shelf:
     cache: CellCache
     norm: Normalisation = field(default_factory=Normalisation)
     refused: int = 0
-    _readers: dict[int, SceneReader] = field(default_factory=dict)
+    prefilter: Literal["", "ice", "ice-published"] = ""
+    _readers: dict[int, Reader] = field(default_factory=dict)
 
-    def reader(self, scene: int) -> SceneReader:
+    def reader(self, scene: int) -> Reader:
         """The reader of a scene, for all threads."""
         found = self._readers.get(scene)
         if found is None:
-            found = self._readers[scene] = SceneReader(self.scenes[scene], self.values[scene], self.cache)
+            found = self._readers[scene] = open_reader(self.scenes[scene], self.values[scene], self.cache)
         return found
 
 

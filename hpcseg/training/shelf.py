@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,8 +11,10 @@ from hpcseg.config import Normalisation
 from hpcseg.errors import SceneError, StoppedError, UsageError
 from hpcseg.inference.options import Options, fixed_values
 from hpcseg.inference.prepare import open_scenes, percentile_values
+from hpcseg.kernels.filters import Prefilter
 from hpcseg.models import Model
 from hpcseg.mpi import Comm, Pulse, on_root
+from hpcseg.prefilter import check_scene, fit_prefilters
 from hpcseg.raster import CellCache, Pair, Scene, SceneReader, Values, list_scenes, open_label, pair_labels, set_block_cache
 from hpcseg.statistics import statistics
 from hpcseg.tiles import Grid
@@ -27,6 +30,7 @@ def reading(settings: Settings) -> Options:
     return Options(
         tuple(settings.scenes), "", settings.out, bands=tuple(settings.bands), nodata=settings.nodata, nodata_rule=settings.nodata_rule,
         crs=settings.crs, resolution=settings.resolution, align=settings.align, aoi=settings.aoi, assets=tuple(settings.assets),
+        threads=settings.threads, cache=settings.cache << 20,
     )  # fmt: skip
 
 
@@ -36,7 +40,8 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
     start: the model that training begins with."""
     entries = on_root(comm, lambda: list_scenes(settings.scenes, settings.assets))
     pairs, unpaired = on_root(comm, lambda: pair_labels(entries, settings.labels.files))
-    scenes, refused = open_scenes(comm, [pair.entry for pair in pairs], reading(settings), None)
+    prefilter = settings.prefilter or (start.spec.prefilter if start else "")
+    scenes, refused = open_scenes(comm, [pair.entry for pair in pairs], reading(settings), lambda entry, scene: _fitting(scene, prefilter))
     say(comm, [f"left out: {phrase}" for phrase in unpaired] + [f"left out: {name} {reason}" for name, reason in refused])
     on_root(comm, lambda: _check_scenes(scenes, refused))
     chosen = {pair.entry.name: pair for pair in pairs}
@@ -61,13 +66,21 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
     on_root(comm, lambda: _check_fixed(fixed))
     shares = Shares(settings.block, settings.validation, settings.test, settings.split_seed, fixed)
     samples = on_root(comm, lambda: deal([scene.name for scene in scenes], grids, counts, shares))
-    norm, values = normalise(comm, pulse, settings, scenes, start)
+    filters, unread = fit_prefilters(comm, pulse, prefilter, scenes, reading(settings))
+    on_root(comm, lambda: _check_readable(unread))
+    norm, values = normalise(comm, pulse, settings, scenes, start, filters)
     # A stop ends statistics early: what they found then is of a part of the scenes.
     stopped = any(comm.allgather(pulse.stop.is_set()))
     on_root(comm, lambda: _check_stopped(stopped))
-    shelf = Shelf(samples, scenes, values, truths, cache, norm, len(refused))
+    shelf = Shelf(samples, scenes, values, truths, cache, norm, len(refused), prefilter)
     on_root(comm, lambda: tell_split(settings, samples))
     return shelf
+
+
+def _fitting(scene: Scene, prefilter: str) -> Scene:
+    """The scene, if it can pass the filter. Raises SceneError."""
+    check_scene(scene, prefilter)
+    return scene
 
 
 def _truth_of(pair: Pair, scene: Scene, settings: Settings, cache: CellCache, pulse: Pulse) -> Truth:
@@ -102,17 +115,18 @@ def say(comm: Comm, lines: list[str]) -> None:
 
 
 def normalise(
-    comm: Comm, pulse: Pulse, settings: Settings, scenes: list[Scene], start: Model | None
+    comm: Comm, pulse: Pulse, settings: Settings, scenes: list[Scene], start: Model | None, filters: Sequence[Prefilter | None]
 ) -> tuple[Normalisation, list[Values]]:
     """How pixels become input, as model.toml says it and by scene: the start model's constants; else of all scenes together mean and
-    deviation, or each scene's own percentiles. Collective."""
+    deviation, or each scene's own percentiles. filters: what each scene passes first. Collective."""
+    rule = settings.nodata_rule
     norm = start.spec.normalisation if start else Normalisation(kind=settings.normalisation)
     if norm.kind == "fixed" and len(norm.mean) == len(scenes[0].bands):
-        return norm, [fixed_values(norm, settings.nodata_rule)] * len(scenes)
-    found, failures = statistics(comm, pulse, scenes, settings.nodata_rule, norm.percentiles, settings.threads, settings.cache << 20)
+        return norm, [fixed_values(norm, rule)._replace(prefilter=each) for each in filters]
+    found, failures = statistics(comm, pulse, scenes, rule, norm.percentiles, settings.threads, settings.cache << 20, filters)
     on_root(comm, lambda: _check_readable(failures))
     if norm.kind == "scene":
-        return norm, percentile_values(found, settings.nodata_rule)
+        return norm, percentile_values(found, rule, filters)
     count, mean, deviation = (
         np.array([[getattr(band, key) for band in bands] for bands in found], float) for key in ("count", "mean", "deviation")
     )
@@ -121,7 +135,7 @@ def normalise(
     spread = np.sqrt((count * (deviation**2 + (mean - middle) ** 2)).sum(0) / total)
     spread = np.where(spread > 0, spread, 1.0)
     constants = Normalisation(mean=[float(f"{v:.8g}") for v in middle], std=[float(f"{v:.8g}") for v in spread])
-    return constants, [fixed_values(constants, settings.nodata_rule)] * len(scenes)
+    return constants, [fixed_values(constants, rule)._replace(prefilter=each) for each in filters]
 
 
 def _check_readable(failures: list[str]) -> None:

@@ -107,6 +107,7 @@ def describe_model(comm: Comm, settings: Settings, shelf: Shelf, start: Model | 
         network, options = start.spec.network, settings.options or start.spec.options
     return ModelSpec(
         network=network, options=options, bands=len(scene.bands), classes=list(settings.classes), normalisation=shelf.norm,
+        prefilter=shelf.prefilter,
         resolution=round(metres, 6) if metres else 0.0,
     )  # fmt: skip
 

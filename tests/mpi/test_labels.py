@@ -16,8 +16,8 @@ GREENLAND = "{data}/sea_ice/modis_greenland/ne-greenland.20220914.terra.250m."
 PICTURE, LAND = GREENLAND + "truecolor.tiff", GREENLAND + "landmask.tiff:transparent"
 TEACHERS = {
     "index": (("{data}/" + LAKES + "B02_blue.tif+{data}/" + LAKES + "B04_red.tif",), ("--median", "3", "--above", "0.25"), (192, 128)),
-    "ice": ((PICTURE,), ("--mask", LAND), (128, 96)),
-    "ice published": ((PICTURE,), ("--mask", LAND, "--filter", "published"), (128, 96)),
+    "ice": ((PICTURE,), ("--mask", LAND, "--filtered"), (128, 96)),
+    "ice published": ((PICTURE,), ("--mask", LAND, "--filter", "published", "--filtered"), (128, 96)),
     "water": (("{data}/water/garonne/after_VV.tif",), ("--scale", "db"), (256, 512)),
 }
 RANKS = [3, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 7))]

@@ -1,0 +1,116 @@
+"""Prefilters of networks: a filter is fitted to each scene by one reduce, and then readers show the scene through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from hpcseg.errors import SceneError, StoppedError
+from hpcseg.kernels.filters import BANDS, FILTERS, Filter, Prefilter
+from hpcseg.kernels.warm import compile_reading
+from hpcseg.mapping.options import MapOptions
+from hpcseg.mapping.run import Pass, run_pass
+from hpcseg.mpi import Comm, Pulse, first_on_node, on_root, patient_barrier
+from hpcseg.partition import Work, make_plan
+from hpcseg.raster import Scene, plain_values
+from hpcseg.share import merge_at_owners
+from hpcseg.stream import Buffer, Item, merge_parts
+from hpcseg.tiles import Grid, Window
+
+_TILE = 1024
+
+
+def check_scene(scene: Scene, name: str) -> None:
+    """Raises SceneError if a scene cannot pass a filter; name: "" = none."""
+    if name and len(scene.bands) != BANDS:
+        raise SceneError(f"gives {len(scene.bands)} bands of its {scene.count}, prefilter {name} takes red, green and blue: --bands R,G,B")
+    if name and scene.dtype != "uint8":
+        what = "hpcseg label ice --stretch LOW,HIGH --filtered makes such pictures, filtered"
+        raise SceneError(f"has pixels of {scene.dtype}, prefilter {name} takes uint8: {what}")
+
+
+def fit_prefilters(
+    comm: Comm, pulse: Pulse, name: str, scenes: Sequence[Scene], options: MapOptions
+) -> tuple[list[Prefilter | None], list[str]]:
+    """A filter fitted to each scene, on every rank, and what could not be read; name: "" = none for any. Collective.
+
+    Exact for any number of ranks. Raises StoppedError, shared by all ranks, if a signal came, ReadError with `options.strict`.
+    """
+    if not name or not scenes:
+        return [None] * len(scenes), []
+    chosen = FILTERS[name]
+    first_on_node(comm, lambda: _compile(chosen))
+    grids = [Grid(scene.height, scene.width, _TILE, chosen.halo) for scene in scenes]
+    works = [
+        Work(grid, scene.striped, np.ones(grid.size, np.int64), np.zeros(grid.size, bool))
+        for grid, scene in zip(grids, scenes, strict=True)
+    ]
+    plan = make_plan(works, comm.size)
+    engine = CountEngine(chosen, grids, options.threads)
+    way = Pass(scenes, grids, [plain_values(options.nodata_rule)] * len(scenes), plan, engine)
+    _, failed = run_pass(comm, pulse, way, options)
+    patient_barrier(comm)
+    on_root(comm, _refuse_stop(any(comm.allgather(pulse.stop.is_set()))))
+    mine = {scene: chosen.fit(counts.values) for scene, counts in merge_at_owners(comm, plan, engine.results()).items()}
+    fits = {scene: fit for each in comm.allgather(mine) for scene, fit in each.items()}
+    nothing = chosen.fit(chosen.start())
+    unread = [reason for each in comm.allgather(list(failed.values())) for reason in each]
+    return [Prefilter(name, fits.get(scene, nothing)) for scene in range(len(scenes))], unread
+
+
+def _refuse_stop(stopped: bool) -> Callable[[], None]:
+    def refuse() -> None:
+        if stopped:
+            raise StoppedError("stopped before the prefilter was fitted to all scenes: run the same command again")
+
+    return refuse
+
+
+def _compile(chosen: Filter) -> None:
+    """Compile what a filter does on a window."""
+    compile_reading(["uint8"], "uint8")
+    one, pixel, out = Window(0, 0, 1, 1), np.zeros((1, BANDS), np.uint8), np.zeros((1, BANDS), np.uint8)
+    counts = chosen.start()
+    chosen.count(pixel, np.ones((1, 1), np.uint8), one, one, counts)
+    chosen.clear(pixel, np.ones((1, 1), np.uint8), one, one, chosen.fit(counts), out)
+
+
+class Counts:
+    """A filter's counts of a scene, int64."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def merge(self, other: Counts) -> Counts:
+        return Counts(self.values + other.values)
+
+
+class CountEngine:
+    """Each thread counts windows for a filter, by scene; `results` adds them up."""
+
+    depth = 1
+
+    def __init__(self, chosen: Filter, grids: Sequence[Grid], threads: int) -> None:
+        self.threads, self._filter, self._grids = threads, chosen, grids
+        self._parts: list[dict[int, Any]] = []
+
+    def make_buffer(self) -> Buffer:
+        edge = _TILE + 2 * self._filter.halo
+        return Buffer(np.zeros((edge, edge * BANDS), np.uint8), np.zeros((edge, edge), np.uint8), [])
+
+    def work(self, items: Iterator[Item], done: Callable[[Item], None]) -> None:
+        mine: dict[int, Any] = {}
+        for item in items:
+            if item.scene not in mine:
+                mine[item.scene] = Counts(self._filter.start())
+            grid, window = self._grids[item.scene], self._grids[item.scene].window(item.tile)
+            core, inside = grid.core_window(item.tile).relative_to(window), window.intersect(grid.extent).relative_to(window)
+            self._filter.count(item.buffer.values, item.buffer.valid, core, inside, mine[item.scene].values)
+            done(item)
+        self._parts.append(mine)
+
+    def results(self) -> dict[int, Any]:
+        """The counts by scene, over all threads."""
+        return merge_parts(self._parts)

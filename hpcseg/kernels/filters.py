@@ -40,7 +40,7 @@ class Filter(Protocol):
         """What the filter needs of the whole scene; "note", if there is one, is a word on it for the report."""
 
     def clear(self, values: np.ndarray, valid: np.ndarray, core: Window, inside: Window, fit: Fit, out: np.ndarray) -> None:
-        """Write the filtered picture of a core, u8 (h, w * 3); what is no data in it means nothing."""
+        """Write the filtered picture of a core, u8 (h, w * 3), 255 where there is no data."""
 
 
 class ByColour:

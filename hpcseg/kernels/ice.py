@@ -117,7 +117,7 @@ class Background(NamedTuple):
     """The published filter's fit of one scene. level: Otsu's, None where all differences are equal.
 
     labels, mask, filtered: u8 (256,), by what the scratch plane holds: the class (255 no data), whether it is cloud or shadow (0, 1, 255),
-    and the gray value of the filtered picture: the stretched difference, water black. cloud, valid: pixels of cloud or shadow, and in all.
+    and the gray value of the filtered picture: the stretched difference, water black, no data 255. cloud, valid: pixels of cloud or shadow, and in all.
     """
 
     level: int | None
@@ -141,7 +141,7 @@ def fit_background(counts: np.ndarray, rule: Rule) -> Background:
     shown = _stretch(np.minimum(_stretch(np.where(levels > cut, levels, 0).astype(np.uint8)), TRUNCATE))
     labels, mask, filtered = np.full(256, THIN, np.uint8), (np.arange(256) <= cut).astype(np.uint8), np.zeros(256, np.uint8)
     labels[levels], filtered[levels] = np.where(shown >= rule.thick, THICK, THIN), shown
-    labels[[_NO_DATA, _WATER]], mask[[_NO_DATA, _WATER]], filtered[[_NO_DATA, _WATER]] = (NODATA, WATER), (NODATA, 0), 0
+    labels[[_NO_DATA, _WATER]], mask[[_NO_DATA, _WATER]], filtered[[_NO_DATA, _WATER]] = (NODATA, WATER), (NODATA, 0), (NODATA, 0)
     return Background(level, labels, mask, filtered, int(counts[1, : cut + 1].sum()), int(both.sum()))
 
 

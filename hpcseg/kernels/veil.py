@@ -267,7 +267,7 @@ def clear_picture(values, core, labels, mask, snow, water, out):
 
     In shadow all bands are brightened alike, so that V is that of snow; under a veil white of the brightness of snow is taken off, so
     that V is that of water. values: u8 (H, W * 3). core: Window within them. labels, mask: u8 (h, w), of `see_through`. snow, water: V of
-    Colours, 0 for None. out: u8 (h, w * 3), set.
+    Colours, 0 for None. out: u8 (h, w * 3), set, 255 where there is no data.
     """
     for i in range(core.height):
         row, result = values[core.row + i, 3 * core.col : 3 * (core.col + core.width)], out[i]
@@ -279,4 +279,4 @@ def clear_picture(values, core, labels, mask, snow, water, out):
                 elif mask[i, j] == 1 and labels[i, j] == WATER:
                     result[k] = _unveil(row[k], top, snow, water)
                 else:
-                    result[k] = row[k]
+                    result[k] = row[k] if mask[i, j] != NODATA else np.uint8(NODATA)

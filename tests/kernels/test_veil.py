@@ -111,14 +111,14 @@ def test_what_is_told_otherwise_has_its_like_around_it(kernel, core):
 
 @both("clear_picture")
 def test_cloud_and_shadow_are_taken_off(kernel):
-    clear = np.array([[[8, 15, 20], [8, 15, 20], [214, 218, 220], [90, 110, 140]]], np.float64)
-    opacity, light = np.array([0.4, 0.0, 0.0, 0.0])[:, None], np.array([1.0, 1.0, 0.7, 1.0])[:, None]
+    clear = np.array([[[8, 15, 20], [8, 15, 20], [214, 218, 220], [90, 110, 140], [255, 255, 255]]], np.float64)
+    opacity, light = np.array([0.4, 0.0, 0.0, 0.0, 0.0])[:, None], np.array([1.0, 1.0, 0.7, 1.0, 0.0])[:, None]
     values = np.round(clear * light * (1 - opacity) + 220 * opacity).astype(np.uint8)
-    labels, mask = np.array([[WATER, WATER, THICK, THIN]], np.uint8), np.array([[1, 0, 1, 0]], np.uint8)
-    out = np.empty((1, 12), np.uint8)
-    kernel(flat(values), Window(0, 0, 1, 4), labels, mask, 220, 20, out)
-    np.testing.assert_allclose(out.reshape(1, 4, 3), clear, atol=2)
-    assert out.reshape(4, 3).max(1).tolist() == [20, 20, 220, 140]
+    labels, mask = np.array([[WATER, WATER, THICK, THIN, NODATA]], np.uint8), np.array([[1, 0, 1, 0, NODATA]], np.uint8)
+    out = np.empty((1, 15), np.uint8)
+    kernel(flat(values), Window(0, 0, 1, 5), labels, mask, 220, 20, out)
+    np.testing.assert_allclose(out.reshape(1, 5, 3), clear, atol=2)
+    assert out.reshape(5, 3).max(1).tolist() == [20, 20, 220, 140, 255]
 
 
 def drawn_counts(*, snow=9000, water=9000, young=9000, chroma=60):

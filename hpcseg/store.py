@@ -44,7 +44,7 @@ def _place_of(plane: str) -> tuple[bool, str]:
 @dataclass(frozen=True)
 class Layout:
     """How a scene's tiles lie in its file. chunk: edge of the square HDF5 chunks, divides the core. planes: (H, W) datasets of one
-    dtype, u8 or u16, in the order of their CRC: labels first, others by name."""
+    dtype, u8, u16 or u32, in the order of their CRC: labels first, others by name."""
 
     grid: Grid
     chunk: int

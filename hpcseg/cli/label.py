@@ -13,6 +13,7 @@ from hpcseg.environment import stop_requested
 from hpcseg.kernels.ice import Rule
 from hpcseg.kernels.rays import MODES, Sfs
 from hpcseg.kernels.sfs import FEATURES
+from hpcseg.labels.before import any_before
 from hpcseg.labels.ice import ice_teacher
 from hpcseg.labels.index import COLORS, index_teacher
 from hpcseg.labels.run import LabelOptions, label
@@ -108,9 +109,18 @@ def ice(
               help="Side of the threshold where water lies.")  # fmt: skip
 @click.option("--db-per-unit", type=float, default=1.0, show_default=True, help="Of values in dB.")
 @click.option("--fallback", type=float, default=None, help="Threshold where the scene gives none.")
+@click.option("--speckle", type=click.Choice(["none", "lee"]), default="none", show_default=True,
+              help="Filter that comes first.")  # fmt: skip
+@click.option("--looks", type=float, default=4.4, show_default=True, help="With lee: looks of the values.")
+@click.option("--speckle-radius", type=int, default=2, show_default=True, help="With lee: of its square, in pixels.")
+@click.option("--before", default=None, metavar="SCENES", help="The scene before the flood, or a folder of such by name: tells flood from "
+              "permanent water. A manifest's column before comes first.")  # fmt: skip
 @label_options
-def water(comm: Any, sfs_mode: str, spectral: int, spatial: int, **arguments: Any) -> int:
+def water(comm: Any, sfs_mode: str, spectral: int, spatial: int, before: str | None, **arguments: Any) -> int:
     """Label open water in radar SCENES of one band, by a threshold that is the scene's own."""
-    own = {name: arguments.pop(name) for name in ("scale", "method", "feature", "polarity", "db_per_unit", "fallback")}
+    names = ("scale", "method", "feature", "polarity", "db_per_unit", "fallback", "speckle", "looks", "speckle_radius")
+    own = {name: arguments.pop(name) for name in names}
+    if before is None and any_before(comm, arguments["scenes"], arguments["assets"]):
+        before = ""
     settings = Sfs(spectral=spectral, spatial=spatial, mode=sfs_mode)
-    return _run(comm, water_teacher(WaterOptions(**own, sfs=settings)), **arguments)
+    return _run(comm, water_teacher(WaterOptions(**own, sfs=settings), before), **arguments)

@@ -9,6 +9,26 @@ NODATA = 65535
 
 
 @njit(nogil=True, cache=True)
+def to_power(values, valid, exponent, db_per_unit, power, known):
+    """Power of measured values: their `exponent`-th power (1: they are power, 2: amplitudes), or 0: they are dB, so many by a unit.
+
+    values: float32 (H, W). valid: u8 (H, W). power: float32 (H, W). known: u8 (H, W), 1 where there is data; amplitudes and powers of 0
+    and less are none. Each pixel by itself in double precision: vectors of logarithms may round otherwise at a tile's end.
+    """
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            value = np.float64(values[i, j])
+            ok = valid[i, j] != 0 and (value > 0 or exponent == 0)
+            known[i, j] = ok
+            if not ok:
+                power[i, j] = 0
+            elif exponent == 0:
+                power[i, j] = np.float32(10 ** (value * db_per_unit / 10))
+            else:
+                power[i, j] = np.float32(value * value if exponent == 2 else value)
+
+
+@njit(nogil=True, cache=True)
 def to_levels(values, valid, steps, positive, levels, known):
     """The number of steps that each value has reached, 0 to 255.
 

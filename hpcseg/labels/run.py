@@ -94,9 +94,10 @@ def settle(comm: Comm, pulse: Pulse, teacher: Teacher, options: LabelOptions) ->
     """Scenes, files and what is done of them, bool (ny * nx,) by scene; the plan is that of all tiles. Collective. Raises UsageError."""
     core = on_root(comm, lambda: _choose_core(teacher, options))
     entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
-    scenes, refused = open_scenes(comm, entries, options, lambda entry, scene: teacher.read(entry, scene)[0])
-    asked = {entry.name: entry for entry in entries}
-    values = share_out(comm, scenes, lambda scene: _values(teacher, asked[scene.name], scene, options))
+    opened = on_root(comm, lambda: teacher.gather(entries))
+    scenes, refused = open_scenes(comm, opened, options, lambda entry, scene: teacher.read(entry, scene)[0])
+    asked, gathered = ({entry.name: entry for entry in each} for each in (entries, opened))
+    values = share_out(comm, scenes, lambda scene: _values(teacher, gathered[scene.name], scene, options))
     pulse.step()
     halo = max(step.halo for step in teacher.steps)
     layouts = [layout_of(scene, core, halo, teacher.planes) for scene in scenes]

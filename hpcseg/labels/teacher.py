@@ -7,7 +7,7 @@ step needs, and may write one scratch plane. The last step writes the labels. No
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from hpcseg.raster import Entry, Scene, Values
 from hpcseg.tiles import Window
 
 Fit = dict[str, Any]
-Scratch = Literal["", "uint8", "uint16"]
+Scratch = Literal["", "uint8", "uint16", "uint32"]
 
 
 class View(NamedTuple):
@@ -74,8 +74,8 @@ class Teacher:
 
     read: how a scene's values become a window's, and the scene as it is to be read; raises SceneError if it does not fit.
     picture: the planes that are the bands of a picture of each scene, to be written beside the labels, () = none.
-    begin: collective, before the first step: a fit per scene, and what could not be read.
-    compile: compiles its kernels.
+    begin: collective, before the first step: a fit per scene, and what could not be read. gather: the scenes as they are opened,
+    stacked with others where a rule takes several. trial: a fit that the first step can take, of no scene: see `compile_steps`.
     """
 
     name: str
@@ -90,3 +90,5 @@ class Teacher:
     stride: int = 1
     picture: tuple[str, ...] = ()
     begin: Callable[[Comm, Pulse, Sequence[Scene], MapOptions], tuple[list[Fit], list[str]]] = nothing_before
+    gather: Callable[[Sequence[Entry]], list[Entry]] = list
+    trial: Fit = field(default_factory=dict)

@@ -34,6 +34,14 @@ def test_bands_may_come_from_several_files(hpcseg, make_scene, tmp_path):
     assert (code, "water " in out) == (0, True)
 
 
+def test_a_manifest_with_scenes_before_makes_a_map_of_floods(hpcseg, make_scene, tmp_path):
+    for name, seed in (("after", 1), ("before", 2)):
+        make_scene(tmp_path / f"{name}.tif", 60, 60, 1, seed=seed)
+    (tmp_path / "m.csv").write_text("scene,before\nafter.tif,before.tif\n")
+    code, out, _ = hpcseg("water", tmp_path / "m.csv", "--scale", "db", "--fallback", "100", "--out", tmp_path / "o")
+    assert (code, "permanent " in out, "flood " in out) == (0, True, True)
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -48,6 +56,8 @@ def test_bands_may_come_from_several_files(hpcseg, make_scene, tmp_path):
         (("index", "a.tif", "--out", "o", "--above", "0", "--median", "4"), ["--median 4", "odd"]),
         (("water", "a.tif", "--out", "o"), ["--scale", "amplitude", "power", "db"]),
         (("water", "{tif}", "--out", "{out}", "--scale", "db", "--core", "300"), ["--core 300", "256"]),
+        (("water", "{tif}", "--out", "{out}", "--scale", "db", "--looks", "0"), ["--looks 0", "more than 0"]),
+        (("water", "{tif}", "--out", "{out}", "--scale", "db", "--before", "absent.csv"), ["absent.csv"]),
         (("snow", "a.tif"), ["snow"]),
         (("index", "absent.txt", "--out", "{out}", "--above", "0"), ["absent.txt"]),
     ],

@@ -17,6 +17,20 @@ def pick(name, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_power_follows_from_the_scale_of_the_values(mode):
+    rng = np.random.default_rng(5)
+    values = rng.normal(0, 8, (12, 17)).astype(np.float32)
+    valid = (rng.random(values.shape) > 0.2).astype(np.uint8)
+    values[valid == 0] = np.nan
+    wanted = {0: 10 ** (values.astype(float) * 0.5 / 10), 1: values, 2: values.astype(float) ** 2}
+    for exponent, power in wanted.items():
+        found, known = np.empty(values.shape, np.float32), np.empty(values.shape, np.uint8)
+        pick("to_power", mode)(values, valid, exponent, 0.5, found, known)
+        np.testing.assert_array_equal(known, valid if exponent == 0 else valid & (values > 0))
+        np.testing.assert_allclose(found, np.where(known, power, 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_level_is_the_number_of_steps_reached(mode):
     rng = np.random.default_rng(0)
     values = rng.normal(0, 10, (20, 30)).astype(np.float32)

@@ -13,12 +13,12 @@ from hpcseg.labels.shares import share_lines
 from hpcseg.labels.water import WaterOptions, water_teacher
 
 
-def speckled(height=600, width=560, seed=0):
-    """Power (h, w) of land at -8 dB with a lake at -20 dB, four looks; and where the lake is."""
+def speckled(height=600, width=560, seed=0, looks=4):
+    """Power (h, w) of land at -8 dB with a lake at -20 dB; and where the lake is."""
     rows, cols = np.indices((height, width))
     lake = (rows - 280) ** 2 / 150**2 + (cols - 300) ** 2 / 120**2 < 1
     mean = np.where(lake, 10**-2.0, 10**-0.8)
-    return mean * np.random.default_rng(seed).gamma(4, 1 / 4, mean.shape), lake
+    return mean * np.random.default_rng(seed).gamma(looks, 1 / looks, mean.shape), lake
 
 
 @pytest.fixture
@@ -62,6 +62,33 @@ def test_labels_do_not_depend_on_tiles_or_threads(run, plane, scene):
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.parametrize("method", ["amplitude", "sfs"])
+def test_labels_without_speckle_do_not_depend_on_tiles_or_threads(run, plane, scene, method):
+    db = 10 * np.log10(speckled(520, 560)[0])
+    db[250:262, :300] = -9999
+    path = scene("s", db, nodata=-9999)
+    options = WaterOptions("db", method, sfs=Sfs(spectral=5, spatial=12), fallback=12.0, speckle="lee", looks=4.0, speckle_radius=3)
+    found = []
+    for core, threads in ((256, 2), (1024, 1)):
+        run(water_teacher(options), path, core=core, threads=threads, overwrite=True)
+        found.append(plane("s"))
+    np.testing.assert_array_equal(*found)
+    assert set(np.unique(found[0])) == {0, 1, 255}
+
+
+def test_speckle_is_filtered_in_power_whatever_the_scale(run, plane, scene):
+    power, lake = speckled(looks=1)
+    options = {"speckle": "lee", "looks": 1.0}
+    for name, pixels in {"power": power, "amplitude": np.sqrt(power), "db": 10 * np.log10(power)}.items():
+        run(water_teacher(WaterOptions(name, **options)), scene(name, pixels))
+    assert (plane("power") != plane("db")).mean() < 1e-3
+    assert (plane("power") != plane("amplitude")).mean() < 1e-3
+    filtered = plane("power")
+    assert overlap(filtered, lake) > 0.95
+    run(water_teacher(WaterOptions("power")), scene("power", power), overwrite=True)
+    assert (plane("power") != filtered).any()
+
+
 SMOOTH = WaterOptions("power", "sfs", sfs=Sfs(spectral=15, spatial=12))
 
 
@@ -97,6 +124,8 @@ def test_the_side_of_water_may_be_told(run, plane, scene, polarity, water):
         (WaterOptions("db", feature="ripple"), "--feature ripple: wanted one of length"),
         (WaterOptions("db", db_per_unit=0.0), "--db-per-unit 0: wanted more than 0"),
         (WaterOptions("db", sfs=Sfs(spatial=500)), "spatial 500"),
+        (WaterOptions("db", looks=0.0), "--looks 0: wanted more than 0"),
+        (WaterOptions("db", speckle_radius=0), "--speckle-radius 0: wanted 1 to 50 pixels"),
     ],
 )
 def test_wrong_use_is_named(options, named):

@@ -19,6 +19,11 @@ TEACHERS = {
     "ice": ((PICTURE,), ("--mask", LAND, "--filtered"), (128, 96)),
     "ice published": ((PICTURE,), ("--mask", LAND, "--filter", "published", "--filtered"), (128, 96)),
     "water": (("{data}/water/garonne/after_VV.tif",), ("--scale", "db"), (256, 512)),
+    "water flood": (
+        ("{data}/water/garonne/after_VV.tif",),
+        ("--before", "{data}/water/garonne/before_VV.tif", "--scale", "db", "--db-per-unit", "0.1", "--speckle", "lee"),
+        (256, 512),
+    ),
 }
 RANKS = [3, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 7))]
 

@@ -129,3 +129,17 @@ def test_training_through_a_filter_is_training_on_the_filtered_pictures(alone, f
     _, next_one = teach(alone, folder, tmp_path / "next", "scenes", init=str(tmp_path / "through"), options={})
     assert next_one.prefilter == "ice"
     assert decode_toml(tmp_path / "plain/model.toml", dict).get("prefilter") is None
+
+
+def test_tiles_that_cannot_be_read_fail_and_the_rest_is_mapped(alone, make_scene, make_model, tmp_path):
+    pixels = np.random.default_rng(0).integers(1, 256, (3, 600, 300))
+    path = make_scene(tmp_path / "scenes/cut.tif", 600, 300, pixels=pixels, block=128)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size * 2 // 3)
+    summary = run(alone, tmp_path, tmp_path / "out", make_model(tmp_path / "m", spec={"prefilter": "ice"}), core=128)
+    assert summary.exit_code == 3
+    assert summary.refused[0][0] == "prefilter"
+    status = store.read(tmp_path / "out/cut.h5").status
+    assert (status[0] == store.DONE).all()
+    assert (status[-1] == store.FAILED).all()
+    assert "cut" in (tmp_path / "out/failed.csv").read_text()

@@ -271,12 +271,15 @@ def clear_picture(values, core, labels, mask, snow, water, out):
     """
     for i in range(core.height):
         row, result = values[core.row + i, 3 * core.col : 3 * (core.col + core.width)], out[i]
+        result[:] = row
         for j in range(core.width):
+            if mask[i, j] == 0:
+                continue
             top = max(max(row[3 * j], row[3 * j + 1]), row[3 * j + 2])
             for k in range(3 * j, 3 * j + 3):
-                if mask[i, j] == 1 and labels[i, j] == THICK:
+                if mask[i, j] == NODATA:
+                    result[k] = NODATA
+                elif labels[i, j] == THICK:
                     result[k] = _brighten(row[k], top, snow)
-                elif mask[i, j] == 1 and labels[i, j] == WATER:
+                elif labels[i, j] == WATER:
                     result[k] = _unveil(row[k], top, snow, water)
-                else:
-                    result[k] = row[k] if mask[i, j] != NODATA else np.uint8(NODATA)

@@ -25,6 +25,7 @@ from hpcseg.labels.engine import StepEngine
 from hpcseg.labels.picture import check_pictures, remove_pictures, write_pictures
 from hpcseg.labels.shares import LabelSummary, count_shares
 from hpcseg.labels.teacher import Fit, Step, Teacher
+from hpcseg.labels.warm import compile_steps
 from hpcseg.mapping.options import MapOptions, layout_of, scene_identity
 from hpcseg.mapping.report import RankReport, write_reports
 from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
@@ -62,7 +63,7 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         settled, done = settle(comm, pulse, teacher, options)
         announce(comm, settled)
         dtypes = sorted({scene.dtype for scene in settled.scenes})
-        first_on_node(comm, lambda: compile_reading(dtypes, teacher.dtype))
+        first_on_node(comm, lambda: _compile(teacher, dtypes))
         reduced, settled = _reduce(comm, pulse, teacher, options, settled, done)
         if teacher.picture:
             on_root(comm, lambda: remove_pictures(settled))
@@ -88,6 +89,11 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
     summary = LabelSummary(**found, device=processor()[0], teacher=teacher.name, fits=fits, shares=shares or {})
     write_reports(options.out, summary, settled.entries)
     return summary
+
+
+def _compile(teacher: Teacher, dtypes: Sequence[str]) -> None:
+    compile_reading(dtypes, teacher.dtype)
+    compile_steps(teacher)
 
 
 def settle(comm: Comm, pulse: Pulse, teacher: Teacher, options: LabelOptions) -> tuple[Settled, list[np.ndarray]]:

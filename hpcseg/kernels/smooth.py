@@ -1,4 +1,4 @@
-"""Smoothing over squares of valid pixels: mean, median, and Lee's speckle filter. A pixel's result does not depend on its tile.
+"""Smoothing over squares of valid pixels: mean, and Lee's speckle filter. A pixel's result does not depend on its tile.
 
 Sums start anew at each pixel: of a row's values from left to right, in float64, then of the rows from top to bottom. Pixels outside
 the window count as no data.
@@ -93,35 +93,3 @@ def _total(rows, i, total):
         row = rows[(i + k) % size]
         for j in range(total.size):
             total[j] += row[j]
-
-
-@njit(nogil=True, cache=True)
-def median3(values, valid, core, out):
-    """Median of the valid pixels of a 3x3 square, NaN where the pixel itself is no data.
-
-    Of an even number it is the lower of the two middle ones. Arguments as in `valid_mean`, without a radius.
-    """
-    found = np.empty(9, np.float32)
-    for i in range(core.height):
-        for j in range(core.width):
-            row, col = core.row + i, core.col + j
-            if valid[row, col] == 0:
-                out[i, j] = np.float32(np.nan)
-                continue
-            count = 0
-            for a in range(max(row - 1, 0), min(row + 2, values.shape[0])):
-                for b in range(max(col - 1, 0), min(col + 2, values.shape[1])):
-                    if valid[a, b]:
-                        count = _insert(found, count, values[a, b])
-            out[i, j] = found[(count - 1) // 2]
-
-
-@njit(nogil=True, cache=True)
-def _insert(ordered, count, value):
-    """Put a value into the first `count` of a sorted array; returns how many there are now."""
-    k = count
-    while k > 0 and ordered[k - 1] > value:
-        ordered[k] = ordered[k - 1]
-        k -= 1
-    ordered[k] = value
-    return count + 1

@@ -92,30 +92,13 @@ def test_lee_of_a_constant_is_the_constant():
     np.testing.assert_array_equal(out, np.float32(0.1))
 
 
-def test_the_median_of_all_pixels_is_numpys():
-    values, valid = scene(share=1)
-    out = np.empty((22, 29), np.float32)
-    smooth.median3(values, valid, Window(1, 1, 22, 29), out)
-    np.testing.assert_array_equal(out, np.median(sliding_window_view(values, (3, 3)), axis=(2, 3)))
-
-
-@pytest.mark.parametrize("core", CORES, ids=str)
-def test_the_median_counts_valid_pixels_alone(core):
-    values, valid = scene()
-    out = np.empty((core.height, core.width), np.float32)
-    smooth.median3(values, valid, core, out)
-    wanted = each(values, valid, 1, core, lambda found, i, j: np.sort(found)[(found.size - 1) // 2] if valid[i, j] else np.nan)
-    np.testing.assert_array_equal(out, wanted)
-
-
-@pytest.mark.parametrize("kernel", ["mean", "lee", "median"])
+@pytest.mark.parametrize("kernel", ["mean", "lee"])
 def test_results_do_not_depend_on_the_tile(kernel):
     values, valid = scene()
     values[:] *= np.float32(1 / 3)
     run = {
         "mean": lambda v, m, core, out: smooth.valid_mean(v, m, 3, core, out),
         "lee": lambda v, m, core, out: smooth.lee(v, m, 3, 4.0, core, out),
-        "median": smooth.median3,
     }[kernel]
     whole, part = np.empty((24, 31), np.float32), np.empty((7, 9), np.float32)
     run(values, valid, Window(0, 0, 24, 31), whole)

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from hpcseg.kernels.filters import Prefilter
+from hpcseg.mapping.options import MapOptions, layout_of
+from hpcseg.mapping.run import Pass, run_pass
+from hpcseg.mapping.settle import plan_tiles
 from hpcseg.mpi import Comm, Pulse
-from hpcseg.partition import Work, make_plan
-from hpcseg.raster import CellCache, NodataRule, Scene, Values
+from hpcseg.partition import Plan
+from hpcseg.raster import NodataRule, Scene, Values
 from hpcseg.share import merge_at_owners
 from hpcseg.statistics.counts import Counts, Histogram, Limits
 from hpcseg.statistics.summary import BandStatistics, summarise
-from hpcseg.stream import ReduceEngine, Reducer, Source, Stream
-from hpcseg.tiles import Grid
+from hpcseg.stream import ReduceEngine, Reducer
 
 _LEVELS = 65536
 _TILE = 1024
@@ -82,25 +84,17 @@ def _reduce(
     comm: Comm, pulse: Pulse, scenes: Sequence[Scene], chosen: list[int], make: Callable[[int], Reducer],
     values: Sequence[Values], threads: int, cache: int,
 ) -> tuple[dict[int, Reducer], list[str]]:  # fmt: skip
-    grids = [Grid(scene.height, scene.width, _TILE, 0) for scene in scenes]
-    works = [
-        Work(grid, scene.striped, np.ones(grid.size, np.int64), np.full(grid.size, k not in chosen))
-        for k, (grid, scene) in enumerate(zip(grids, scenes, strict=True))
-    ]
-    plan = make_plan(works, comm.size)
-    span = plan.of_rank(comm.rank)
-    source = Source(scenes, grids, values, CellCache(cache))
-    parts: dict[int, Reducer] = {}
-    failures = []
-    for bands in sorted({len(scenes[k].bands) for k, _ in span}):
-        tasks = [(k, int(tile)) for k, tiles in span if len(scenes[k].bands) == bands for tile in tiles]
-        engine = ReduceEngine(make, grids, bands, threads)
-        for item in Stream(source, tasks, engine, stop=pulse.stop):
-            if item.state == "failed":
-                failures.append(item.reason)
-            pulse.step()
-        parts |= engine.results()
-    merged = merge_at_owners(comm, plan, parts)
+    layouts = [layout_of(scene, _TILE, 0, ()) for scene in scenes]
+    grids = [layout.grid for layout in layouts]
+    passes: list[tuple[Plan, dict[int, Reducer]]] = []
+    failures: list[str] = []
+    for bands in sorted({len(scenes[k].bands) for k in chosen}):
+        others = [np.full(grid.size, k not in chosen or len(scenes[k].bands) != bands) for k, grid in enumerate(grids)]
+        plan, engine = plan_tiles(comm, scenes, layouts, others), ReduceEngine(make, grids, bands, threads)
+        _, failed = run_pass(comm, pulse, Pass(scenes, grids, values, plan, engine), MapOptions((), cache=cache))
+        passes.append((plan, engine.results()))
+        failures += failed.values()
+    merged = {k: part for plan, parts in passes for k, part in merge_at_owners(comm, plan, parts).items()}
     everything = {k: part for each in comm.allgather(merged) for k, part in each.items()}
     missing = [k for k in chosen if k not in everything]
     return everything | {k: make(k) for k in missing}, [text for each in comm.allgather(failures) for text in each]

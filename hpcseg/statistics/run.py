@@ -11,7 +11,7 @@ from hpcseg.kernels.filters import Prefilter
 from hpcseg.mapping.options import MapOptions, layout_of
 from hpcseg.mapping.run import Pass, run_pass
 from hpcseg.mapping.settle import plan_tiles
-from hpcseg.mpi import Comm, Pulse
+from hpcseg.mpi import Comm, Pulse, first_on_node
 from hpcseg.partition import Plan
 from hpcseg.raster import NodataRule, Scene, Values
 from hpcseg.share import merge_at_owners
@@ -59,10 +59,19 @@ def _count(
     def reduce(chosen: list[int], make: Callable[[int], Any]) -> tuple[dict[int, Any], list[str]]:
         return _reduce(comm, pulse, scenes, chosen, make, values, threads, cache)
 
+    first_on_node(comm, compile_counting)
     coarse = [k for k, scene in enumerate(scenes) if not _counts_integers(scene)]
     limits, _ = reduce(coarse, lambda k: Limits.of(len(scenes[k].bands)))
     found, failures = reduce(list(range(len(scenes))), lambda k: make(_histogram(scenes[k], limits.get(k))))
     return [found[k] for k in range(len(scenes))], failures
+
+
+def compile_counting() -> None:
+    """Compile what counts windows: cores of whole tiles fill theirs, those at a scene's edge a part, which is another memory layout."""
+    values, valid = np.zeros((2, 2, 1), np.float32), np.ones((2, 2), np.uint8)
+    for part in (slice(2), slice(1)):
+        Limits.of(1).add(values[:, part], valid[:, part])
+        Histogram(np.zeros(1), np.ones(1), np.zeros((1, 1), np.int64)).add(values[:, part], valid[:, part])
 
 
 def _counts_integers(scene: Scene) -> bool:

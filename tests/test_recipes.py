@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 from mpi.launch import environment
 
+from hpcseg.georeference import Georeference
+from hpcseg.raster import create_geotiff
+from hpcseg.synthetic import SarScene
+from hpcseg.tiles import Window
 from hpcseg.training.settings import read_settings
 
 RUN = Path(__file__).resolve().parents[1] / "run"
@@ -61,3 +65,58 @@ def test_buildings_trains_three_seeds_and_draws_the_map_of_the_median(roofs, tmp
     assert scores[int(re.search(r"^median_seed=(\d)$", done.stdout, re.MULTILINE)[1])] == median
     assert (out / "maps" / "scene.h5").exists()
     assert (out / "maps" / "scene_evaluation.png").exists()
+
+
+def figure(done, key):
+    """The number of a line key=number ..."""
+    return float(re.search(rf"^{key}=(\S+)", done.stdout, re.MULTILINE)[1])
+
+
+@pytest.mark.long
+def test_sea_ice_judges_teachers_and_their_students(tmp_path):
+    out = tmp_path / "out"
+    small = {"SEEDS": "1", "LEADS": "0 24", "SIZE": "256", "TRAIN_SEEDS": "101", "TRAIN_LEADS": "24 64", "TRAIN_SIZE": "256"}
+    flags = ["--tile", "128", "--epochs", "1", "--threads", "1"]
+    done = bash(RUN / "sea_ice.sh", out, *flags, **small)
+    assert done.returncode == 0, done.stderr
+    assert figure(done, "published_narrow_clear") > 0.9
+    assert figure(done, "default_over_none_clear_1") > -0.01
+    rows = re.findall(r"^(?:plain|filtered) labels.* (?:original|filtered)((?: +[01]\.\d{4}){4})$", done.stdout, re.MULTILINE)
+    assert len(rows) == 6, "three students, each on two kinds of pictures"
+    assert list((out / "pictures").glob("*.png"))
+    again = bash(RUN / "sea_ice.sh", out, *flags, **small)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.endswith(done.stdout[done.stdout.index("students on unseen") :])
+
+
+@pytest.fixture
+def flood(tmp_path):
+    """A synthetic radar scene in dB before and during a flood, and its truth of 0 and 1: paths."""
+    scene = SarScene(5, 0, 896, 896, water=0.2, flood=0.2, scale="db")
+    whole = Window(0, 0, 896, 896)
+    during, truth = scene.block(whole)
+    paths = [tmp_path / name for name in ("before.tif", "after.tif", "truth.tif")]
+    for path, values in zip(paths, (scene.before(whole), during, (truth > 0)[None].astype(np.uint8)), strict=True):
+        with create_geotiff(path, values.shape, values.dtype.name, Georeference()) as put:
+            put(whole, values)
+    return paths
+
+
+@pytest.mark.long
+def test_water_judges_teacher_student_and_textures(flood, tmp_path):
+    out = tmp_path / "out"
+    small = {"SHARES": "0.3", "SEEDS": "11", "UNSEEN": "1", "SIZE": "448", "REAL": "--scale db"}
+    small |= {"FEATURES": "sd", "SPECTRAL": "15", "SPATIAL": "25"}
+    done = bash(RUN / "water.sh", out, *flood, "--epochs", "1", "--threads", "1", **small)
+    assert done.returncode == 0, done.stderr
+    assert figure(done, "teacher") > 0.7
+    assert figure(done, "real_teacher") > 0.7
+    assert 0 <= figure(done, "student") <= 1
+    assert re.search(r"^sd +spectral +15  spatial +25  [01]\.\d{4}$", done.stdout, re.MULTILINE)
+    assert (out / "real" / "maps" / "after_evaluation.png").exists()
+
+
+def test_water_without_truth_is_wrong_use(tmp_path):
+    done = bash(RUN / "water.sh", tmp_path, "before.tif", "after.tif")
+    assert done.returncode == 2
+    assert "wanted [OUT] [BEFORE AFTER TRUTH]" in done.stderr

@@ -18,6 +18,8 @@ _LABELS = {*RASTERS, *VECTOR_SUFFIXES, ".h5"}
 _SUFFIX = re.compile(r"[_.-](masks?|labels?|truth|gt)$", re.IGNORECASE)
 _NOTHING = re.compile(r"$")
 _NAMED = 5
+# What a run writes beside its maps, which are labels too.
+_REPORT = "run.json"
 
 
 class Pair(NamedTuple):
@@ -73,7 +75,7 @@ def _list_labels(arguments: Sequence[str], scenes: Collection[str]) -> list[str]
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            here = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in _LABELS)
+            here = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in _LABELS and each.name != _REPORT)
         elif glob.has_magic(argument) and not path.exists():
             here = sorted(glob.glob(argument, recursive=True))
         else:

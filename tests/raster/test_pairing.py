@@ -119,6 +119,11 @@ def test_the_scenes_themselves_are_no_labels(files, tmp_path):
     assert labels_by_name([Entry("a", (a,))], [str(tmp_path)]) == ({"a": mask}, [])
 
 
+def test_the_report_beside_maps_is_no_label(files, tmp_path):
+    a, _ = files("maps/a.h5", "maps/run.json")
+    assert labels_by_name(scenes("a"), [str(tmp_path / "maps")]) == ({"a": a}, [])
+
+
 def test_labels_that_a_manifest_names_but_that_do_not_exist_are_named(files, tmp_path):
     (a,) = files("a.tif")
     entries = [Entry("a", ("x/a.tif",), {"label": a}), Entry("b", ("x/b.tif",), {"label": str(tmp_path / "gone.tif")})]

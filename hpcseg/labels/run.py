@@ -62,8 +62,9 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
     with Pulse(comm, options.stall, stop) as pulse:
         settled, done = settle(comm, pulse, teacher, options)
         announce(comm, settled)
-        dtypes = sorted({scene.dtype for scene in settled.scenes})
-        first_on_node(comm, lambda: _compile(teacher, dtypes))
+        waiting = {scene.dtype for scene, tiles in zip(settled.scenes, done, strict=True) if not tiles.all()}
+        if waiting:
+            first_on_node(comm, lambda: _compile(teacher, sorted(waiting)))
         reduced, settled = _reduce(comm, pulse, teacher, options, settled, done)
         if teacher.picture:
             on_root(comm, lambda: remove_pictures(settled))

@@ -117,7 +117,8 @@ class Background(NamedTuple):
     """The published filter's fit of one scene. level: Otsu's, None where all differences are equal.
 
     labels, mask, filtered: u8 (256,), by what the scratch plane holds: the class (255 no data), whether it is cloud or shadow (0, 1, 255),
-    and the gray value of the filtered picture: the stretched difference, water black, no data 255. cloud, valid: pixels of cloud or shadow, and in all.
+    and the gray value of the filtered picture: the stretched difference, water black, no data 255. cloud, valid: pixels of cloud or
+    shadow, and in all.
     """
 
     level: int | None

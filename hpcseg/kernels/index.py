@@ -14,8 +14,8 @@ def label_index(values, valid, core, inside, radius, above, out):
 
     The median exceeds a threshold where more than half of the pixels do: no value is sorted. Of an even number, which only no data
     makes, it is the lower of the two middle ones. Beyond the scene the edge's pixels are repeated.
-    values: float32 (H, W * 2), A and B of each pixel in turn. valid: u8 (H, W). core, inside: Windows within them, the part to label and the part in the
-    scene. radius: of the square. out: u8 (h, w). A pixel with A + B = 0 has no index: it counts as no data.
+    values: float32 (H, W * 2), A and B of each pixel in turn. valid: u8 (H, W). core, inside: Windows within them, the part to label
+    and the part in the scene. radius: of the square. out: u8 (h, w). A pixel with A + B = 0 has no index: it counts as no data.
     """
     rows, cols = core.height + 2 * radius, core.width + 2 * radius
     # Of each pixel: 1 = valid, and in the high bits 1 = above too; sums of columns hold both.

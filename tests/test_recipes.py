@@ -75,7 +75,8 @@ def figure(done, key):
 @pytest.mark.long
 def test_sea_ice_judges_teachers_and_their_students(tmp_path):
     out = tmp_path / "out"
-    small = {"SEEDS": "1", "LEADS": "0 24", "SIZE": "256", "TRAIN_SEEDS": "101", "TRAIN_LEADS": "24 64", "TRAIN_SIZE": "256"}
+    small = {"SEEDS": "1", "LEADS": "0 24", "SIZE": "256", "TRAIN_SEEDS": "101", "TRAIN_SIZE": "256"}
+    small |= {"TRAIN_LEADS": "24 64", "MAPPED": "0 24"}
     flags = ["--tile", "128", "--epochs", "1", "--threads", "1"]
     done = bash(RUN / "sea_ice.sh", out, *flags, **small)
     assert done.returncode == 0, done.stderr

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from hpcseg.errors import SceneError, StoppedError
 from hpcseg.kernels.filters import BANDS, FILTERS, Filter, Prefilter
 from hpcseg.kernels.warm import compile_reading
-from hpcseg.mapping.options import MapOptions
+from hpcseg.mapping.options import MapOptions, layout_of
 from hpcseg.mapping.run import Pass, run_pass
+from hpcseg.mapping.settle import plan_tiles
 from hpcseg.mpi import Comm, Pulse, first_on_node, on_root, patient_barrier
-from hpcseg.partition import Work, make_plan
 from hpcseg.raster import Scene, plain_values
 from hpcseg.share import merge_at_owners
-from hpcseg.stream import Buffer, Item, merge_parts
+from hpcseg.stream import Buffer, ReduceEngine
 from hpcseg.tiles import Grid, Window
 
 _TILE = 1024
@@ -42,12 +41,9 @@ def fit_prefilters(
         return [None] * len(scenes), []
     chosen = FILTERS[name]
     first_on_node(comm, lambda: _compile(chosen))
-    grids = [Grid(scene.height, scene.width, _TILE, chosen.halo) for scene in scenes]
-    works = [
-        Work(grid, scene.striped, np.ones(grid.size, np.int64), np.zeros(grid.size, bool))
-        for grid, scene in zip(grids, scenes, strict=True)
-    ]
-    plan = make_plan(works, comm.size)
+    layouts = [layout_of(scene, _TILE, chosen.halo, ()) for scene in scenes]
+    grids = [layout.grid for layout in layouts]
+    plan = plan_tiles(comm, scenes, layouts, [np.zeros(grid.size, bool) for grid in grids])
     engine = CountEngine(chosen, grids, options.threads)
     way = Pass(scenes, grids, [plain_values(options.nodata_rule)] * len(scenes), plan, engine)
     _, failed = run_pass(comm, pulse, way, options)
@@ -87,30 +83,14 @@ class Counts:
         return Counts(self.values + other.values)
 
 
-class CountEngine:
-    """Each thread counts windows for a filter, by scene; `results` adds them up."""
+class CountEngine(ReduceEngine):
+    """Threads that count windows for a filter, by scene."""
 
-    depth = 1
+    dtype = np.uint8
 
     def __init__(self, chosen: Filter, grids: Sequence[Grid], threads: int) -> None:
-        self.threads, self._filter, self._grids = threads, chosen, grids
-        self._parts: list[dict[int, Any]] = []
+        super().__init__(lambda scene: Counts(chosen.start()), grids, BANDS, threads)
+        self._filter = chosen
 
-    def make_buffer(self) -> Buffer:
-        edge = _TILE + 2 * self._filter.halo
-        return Buffer(np.zeros((edge, edge * BANDS), np.uint8), np.zeros((edge, edge), np.uint8), [])
-
-    def work(self, items: Iterator[Item], done: Callable[[Item], None]) -> None:
-        mine: dict[int, Any] = {}
-        for item in items:
-            if item.scene not in mine:
-                mine[item.scene] = Counts(self._filter.start())
-            grid, window = self._grids[item.scene], self._grids[item.scene].window(item.tile)
-            core, inside = grid.core_window(item.tile).relative_to(window), window.intersect(grid.extent).relative_to(window)
-            self._filter.count(item.buffer.values, item.buffer.valid, core, inside, mine[item.scene].values)
-            done(item)
-        self._parts.append(mine)
-
-    def results(self) -> dict[int, Any]:
-        """The counts by scene, over all threads."""
-        return merge_parts(self._parts)
+    def feed(self, total: Counts, buffer: Buffer, core: Window, inside: Window) -> None:
+        self._filter.count(buffer.values, buffer.valid, core, inside, total.values)

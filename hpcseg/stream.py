@@ -20,7 +20,7 @@ import numpy as np
 
 from hpcseg.errors import HpcsegError, ReadError
 from hpcseg.raster import CellCache, Reader, Scene, Values, open_reader
-from hpcseg.tiles import Grid
+from hpcseg.tiles import Grid, Window
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.2
@@ -259,34 +259,42 @@ class Reducer(Protocol):
 
 
 class ReduceEngine:
-    """Each thread feeds its own accumulators, one per scene, made by `make(scene)`; `results` merges them."""
+    """Each thread feeds its own accumulators, one per scene, made by `make(scene)`; `results` merges them. dtype: of the windows."""
 
-    def __init__(self, make: Callable[[int], Reducer], grids: Sequence[Grid], bands: int, threads: int) -> None:
+    dtype: type[np.generic] = np.float32
+
+    def __init__(self, make: Callable[[int], Any], grids: Sequence[Grid], bands: int, threads: int) -> None:
         self.threads, self.depth, self._make, self._grids, self._bands = threads, 1, make, grids, bands
         self._edge = max((g.core + 2 * g.halo for g in grids), default=1)
-        self._parts: list[dict[int, Reducer]] = []
+        self._parts: list[dict[int, Any]] = []
 
     def make_buffer(self) -> Buffer:
         return Buffer(
-            np.empty((self._edge, self._edge * self._bands), np.float32), np.empty((self._edge, self._edge), np.uint8), []
+            np.empty((self._edge, self._edge * self._bands), self.dtype), np.empty((self._edge, self._edge), np.uint8), []
         )
 
     def work(self, items: Iterator[Item], done: Callable[[Item], None]) -> None:
-        mine: dict[int, Reducer] = {}
+        mine: dict[int, Any] = {}
         for item in items:
-            grid = self._grids[item.scene]
-            core, h = grid.core_window(item.tile), grid.halo
-            window = (slice(h, h + core.height), slice(h, h + core.width))
-            values = item.buffer.values.reshape(self._edge, self._edge, self._bands)[window]
             if item.scene not in mine:
                 mine[item.scene] = self._make(item.scene)
-            mine[item.scene].add(values, item.buffer.valid[window])
+            self.feed(mine[item.scene], item.buffer, *place_of(self._grids[item.scene], item.tile))
             done(item)
         self._parts.append(mine)
 
-    def results(self) -> dict[int, Reducer]:
+    def feed(self, total: Any, buffer: Buffer, core: Window, inside: Window) -> None:
+        """Add a window to an accumulator. core, inside: its core and what of it lies in the scene."""
+        total.add(buffer.values.reshape(self._edge, self._edge, self._bands)[core.slices], buffer.valid[core.slices])
+
+    def results(self) -> dict[int, Any]:
         """The accumulators by scene, over all threads."""
         return merge_parts(self._parts)
+
+
+def place_of(grid: Grid, tile: int) -> tuple[Window, Window]:
+    """Within a tile's window: its core, and what of the window lies in the scene."""
+    window = grid.window(tile)
+    return grid.core_window(tile).relative_to(window), window.intersect(grid.extent).relative_to(window)
 
 
 def merge_parts(parts: Sequence[Mapping[int, Reducer]]) -> dict[int, Reducer]:

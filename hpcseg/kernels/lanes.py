@@ -219,17 +219,25 @@ def _collect(typing_context, plane, base, node, spectral, counts, stack, found):
     return types.void(plane, types.intp, node, types.intp, counts, stack, found), generate
 
 
-# Numba itself gives an intrinsic its first argument: mypy cannot know.
 @overload(walk)
 def _walk_typed(plane, base, offsets, spectral, counts):
-    return lambda plane, base, offsets, spectral, counts: _walk(plane, base, offsets, spectral, counts)  # type: ignore[call-arg]
+    def call(plane, base, offsets, spectral, counts):
+        return _walk(plane, base, offsets, spectral, counts)  # type: ignore[call-arg]  # Numba gives an intrinsic its first argument.
+
+    return call
 
 
 @overload(walk_sums)
 def _walk_sums_typed(plane, base, offsets, spectral, counts, found):
-    return lambda plane, base, offsets, spectral, counts, found: _walk_sums(plane, base, offsets, spectral, counts, found)  # type: ignore[call-arg]
+    def call(plane, base, offsets, spectral, counts, found):
+        return _walk_sums(plane, base, offsets, spectral, counts, found)  # type: ignore[call-arg]  # Numba gives an intrinsic its first argument.
+
+    return call
 
 
 @overload(collect)
 def _collect_typed(plane, base, node, spectral, counts, stack, found):
-    return lambda plane, base, node, spectral, counts, stack, found: _collect(plane, base, node, spectral, counts, stack, found)  # type: ignore[call-arg]
+    def call(plane, base, node, spectral, counts, stack, found):
+        return _collect(plane, base, node, spectral, counts, stack, found)  # type: ignore[call-arg]  # Numba gives an intrinsic its first argument.
+
+    return call

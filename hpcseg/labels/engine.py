@@ -11,7 +11,7 @@ from hpcseg.errors import StoreError
 from hpcseg.labels.teacher import Fit, Step, Teacher, View
 from hpcseg.raster import CellCache
 from hpcseg.store import SCRATCH, PlaneReader, Stored
-from hpcseg.stream import Buffer, Item, merge_parts
+from hpcseg.stream import Buffer, Item, merge_parts, place_of
 from hpcseg.tiles import Grid
 
 _NONE = np.empty((0, 0), np.uint8)
@@ -49,12 +49,11 @@ class StepEngine:
 
     def _view(self, item: Item) -> View:
         grid, buffer = self._grids[item.scene], item.buffer
-        place, window = grid.core_window(item.tile), grid.window(item.tile)
+        place = grid.core_window(item.tile)
         return View(
             buffer.values,
             buffer.valid,
-            place.relative_to(window),
-            window.intersect(grid.extent).relative_to(window),
+            *place_of(grid, item.tile),
             place,
             self._scratch(item) if self._step.reads_scratch else _NONE,
             [plane[: place.height, : place.width] for plane in buffer.planes],

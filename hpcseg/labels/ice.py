@@ -26,34 +26,21 @@ CLASSES = (
 )
 
 
-class ColourStep:
+class ColourStep(Step):
     """The plain rule, pixel by pixel."""
-
-    halo = 0
-    reads_scene = True
-    scratch: Scratch = ""
-    reads_scratch = False
 
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
 
-    def start(self) -> None:
-        return None
-
     def run(self, view: View, fit: Fit, total: Any) -> None:
         label_by_colour(view.values, view.valid, view.core, self._rule, view.planes[0])
 
-    def fit(self, total: Any, fit: Fit) -> Fit:
-        return fit
 
-
-class BackgroundStep:
+class BackgroundStep(Step):
     """The published filter, first pass: differences from the background into the scratch plane, and their counts."""
 
     halo = ByBackground.halo
-    reads_scene = True
     scratch: Scratch = "uint8"
-    reads_scratch = False
 
     def __init__(self, found: ByBackground) -> None:
         self._filter = found
@@ -68,35 +55,22 @@ class BackgroundStep:
         return self._filter.fit(total.values)
 
 
-class LookUpStep:
+class LookUpStep(Step):
     """The published filter, second pass: all planes from the scratch plane."""
 
-    halo = 0
     reads_scene = False
-    scratch: Scratch = ""
     reads_scratch = True
 
     def __init__(self, found: ByBackground, planes: Sequence[str]) -> None:
         self._filter, self._planes = found, planes
 
-    def start(self) -> None:
-        return None
-
     def run(self, view: View, fit: Fit, total: Any) -> None:
         for name, plane in zip(self._planes, view.planes, strict=True):
             self._filter.look_up(view.scratch, fit, name, plane)
 
-    def fit(self, total: Any, fit: Fit) -> Fit:
-        return fit
 
-
-class ColoursStep:
+class ColoursStep(Step):
     """The default filter, first pass: the scene's colours."""
-
-    halo = 0
-    reads_scene = True
-    scratch: Scratch = ""
-    reads_scratch = False
 
     def __init__(self, found: ByColour) -> None:
         self._filter = found
@@ -111,19 +85,13 @@ class ColoursStep:
         return self._filter.fit(total.values)
 
 
-class SeeThroughStep:
+class SeeThroughStep(Step):
     """The default filter, second pass: labels and mask by the scene's colours, and the filtered picture where it is among the planes."""
 
     halo = ByColour.halo
-    reads_scene = True
-    scratch: Scratch = ""
-    reads_scratch = False
 
     def __init__(self, found: ByColour, planes: Sequence[str]) -> None:
         self._filter, self._planes = found, planes
-
-    def start(self) -> None:
-        return None
 
     def run(self, view: View, fit: Fit, total: Any) -> None:
         planes = dict(zip(self._planes, view.planes, strict=True))
@@ -134,9 +102,6 @@ class SeeThroughStep:
             self._filter.paint(view.values, view.core, labels, mask, fit, picture.reshape(labels.shape[0], -1))
             for k, name in enumerate(COLOURS):
                 planes[name][...] = picture[..., k]
-
-    def fit(self, total: Any, fit: Fit) -> Fit:
-        return fit
 
 
 def ice_teacher(

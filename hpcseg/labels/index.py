@@ -8,30 +8,20 @@ from typing import Any
 from hpcseg.config import Class
 from hpcseg.errors import SceneError, UsageError
 from hpcseg.kernels.index import label_index
-from hpcseg.labels.teacher import Fit, Scratch, Teacher, View
+from hpcseg.labels.teacher import Fit, Step, Teacher, View
 from hpcseg.raster import Entry, Scene, Values, read_added_offsets
 
 COLORS = {"index": "#d95f30", "pond": "#2f7fd0", "water": "#15508c", "vegetation": "#3f8f3a"}
 
 
-class IndexStep:
+class IndexStep(Step):
     """Labels in one pass. size: edge of the median's square."""
-
-    reads_scene = True
-    scratch: Scratch = ""
-    reads_scratch = False
 
     def __init__(self, size: int, above: float) -> None:
         self.halo, self._above = size // 2, above
 
-    def start(self) -> None:
-        return None
-
     def run(self, view: View, fit: Fit, total: Any) -> None:
         label_index(view.values, view.valid, view.core, view.inside, self.halo, self._above, view.planes[0])
-
-    def fit(self, total: Any, fit: Fit) -> Fit:
-        return fit
 
 
 def index_teacher(name: str = "index", median: int = 1, above: float = 0.0, offset: float | None = None) -> Teacher:

@@ -40,19 +40,21 @@ class View(NamedTuple):
 
 
 class Step(Protocol):
-    """One pass over all tiles of a scene. Its methods are called by several threads at once, on different accumulators.
+    """One pass over all tiles of a scene; as it stands here, one that maps pixel by pixel and finds nothing out. Its methods are called
+    by several threads at once, on different accumulators.
 
     halo: pixels that it needs around a core. reads_scene: it needs values and valid; a step that does not is not given any. scratch:
     the plane that it writes for later steps, "" = none. reads_scratch: the plane is handed to it.
     """
 
-    halo: int
-    reads_scene: bool
-    scratch: Scratch
-    reads_scratch: bool
+    halo: int = 0
+    reads_scene: bool = True
+    scratch: Scratch = ""
+    reads_scratch: bool = False
 
     def start(self) -> Any:
         """An empty accumulator with an exact `merge(other)`, or None."""
+        return None
 
     def run(self, view: View, fit: Fit, total: Any) -> None:
         """Take in a window: add to `total`, set the planes. fit: what the steps before found in this scene."""
@@ -60,6 +62,7 @@ class Step(Protocol):
     def fit(self, total: Any, fit: Fit) -> Fit:
         """What the next steps need of the whole scene: JSON values, `fit` of the steps before included. Key "note": a word on it for
         the report; key "problem": why this scene cannot be labelled."""
+        return fit
 
 
 def nothing_before(comm: Comm, pulse: Pulse, scenes: Sequence[Scene], options: MapOptions) -> tuple[list[Fit], list[str]]:

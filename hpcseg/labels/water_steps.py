@@ -14,7 +14,7 @@ from hpcseg.kernels.levels import NODATA, count_cells, cut_levels, mean_levels, 
 from hpcseg.kernels.sfs import sfs
 from hpcseg.kernels.smooth import lee, valid_mean
 from hpcseg.labels.backscatter import WaterOptions, from_db, to_db
-from hpcseg.labels.teacher import Fit, Scratch, View
+from hpcseg.labels.teacher import Fit, Scratch, Step, View
 from hpcseg.thresholds import bimodal, otsu
 from hpcseg.tiles import Window
 
@@ -64,11 +64,8 @@ def _smooth(values: np.ndarray, view: View, options: WaterOptions, part: Window)
     return out, np.ascontiguousarray(known[part.slices])
 
 
-class MeanStep:
+class MeanStep(Step):
     """Means of a feature into the scratch plane, side by side where there are two dates, their counts by cell into the accumulator."""
-
-    reads_scene = True
-    reads_scratch = False
 
     def __init__(self, options: WaterOptions, dates: int) -> None:
         self._options, self._dates = options, dates
@@ -158,19 +155,14 @@ class MeanStep:
         return max(-1, min(255 * PARTS, round(255 * PARTS * share)))
 
 
-class CutStep:
+class CutStep(Step):
     """Labels from the scratch plane: of one date, or what became of the land between two."""
 
-    halo = 0
     reads_scene = False
-    scratch: Scratch = ""
     reads_scratch = True
 
     def __init__(self, above: bool, dates: int) -> None:
         self._above, self._dates = above, dates
-
-    def start(self) -> None:
-        return None
 
     def run(self, view: View, fit: Fit, total: Any) -> None:
         means, out = _by_date(view.scratch, self._dates), view.planes[0]
@@ -180,9 +172,6 @@ class CutStep:
             cut_levels(means[1], fit["thresholds"][1], self._above, before)
             out[(out == PERMANENT) & (before == DRY)] = FLOOD
             np.maximum(out, 255 * (before == 255).astype(np.uint8), out=out)
-
-    def fit(self, total: Any, fit: Fit) -> Fit:
-        return fit
 
 
 def _coarse(counts: np.ndarray) -> np.ndarray:

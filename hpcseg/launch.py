@@ -60,18 +60,21 @@ def main() -> None:
         signal.signal(each, on_signal)
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
     first = (first_number(RANK) or 0) == 0
+    with_mpi = name in COMMANDS and COMMANDS[name][0] and not {"--help", "-h"} & set(arguments)
+    if not with_mpi and not first:
+        # The first rank does alone what needs no MPI. Another's error would make the launcher end the first before it spoke.
+        sys.exit(0)
     if name not in COMMANDS:
         asked = name in ("--help", "-h", "help")
-        if first:
-            print(
-                usage() if asked else f"hpcseg: no command {name!r}; wanted one of {', '.join(COMMANDS)}",
-                file=sys.stdout if asked else sys.stderr,
-            )
+        print(
+            usage() if asked else f"hpcseg: no command {name!r}; wanted one of {', '.join(COMMANDS)}",
+            file=sys.stdout if asked else sys.stderr,
+        )
         sys.exit(0 if asked else 2)
     local_rank = first_number(LOCAL_RANK)
     bind_device(local_rank or 0)
     comm, threads = None, wanted_threads(arguments)
-    if COMMANDS[name][0] and not {"--help", "-h"} & set(arguments):
+    if with_mpi:
         from hpcseg import mpi
 
         comm = mpi.start(local_rank)

@@ -23,6 +23,7 @@ ROWS = {
     3.3: ("inference", "tally", "scorecard"),
     3.5: ("labels",),
     3.6: ("planning", "training", "evaluation"),
+    3.7: ("gallery", "objects"),
     4: ("cli",),
     5: ("launch",),
 }

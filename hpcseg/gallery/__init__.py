@@ -1,0 +1,1 @@
+"""The gallery: an archive's tiles embedded, hashed and bucketed, and a network for each bucket."""

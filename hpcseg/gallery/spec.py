@@ -1,0 +1,77 @@
+"""What a gallery's folders say of themselves: gallery.toml of the buckets, models.toml of the networks of one application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hpcseg.config import Normalisation, Record, decode_toml
+from hpcseg.errors import UsageError
+
+GALLERY, MODELS = "gallery.toml", "models.toml"
+ENCODER, HASH, TILES, MONO = "encoder", "hash.safetensors", "tiles", "mono"
+NO_BUCKET, MONO_BUCKET = 255, 254
+
+
+class Bucket(Record, frozen=True):
+    """code: the centroid, 16 hexadecimal digits, unused high bits 0. tiles: of the sample that it was built from."""
+
+    code: str
+    tiles: int
+
+
+class GallerySpec(Record, frozen=True):
+    """An image gallery. Bucket numbers are positions in `buckets`.
+
+    cell: edge in pixels of the squares, origin (0, 0), that have one code each. bits: of a code, at most 64. reduce: cells are averaged
+    over squares of this edge before the encoder sees them. normalisation: of the encoder and of all networks of the gallery.
+    max_distance: a cell farther than this from every centroid belongs to no bucket: the mono model maps it.
+    digest: of the encoder, the hashing network, the centroids and all above.
+    """
+
+    bands: int
+    buckets: list[Bucket]
+    max_distance: int
+    digest: str
+    cell: int = 512
+    bits: int = 64
+    reduce: int = 1
+    normalisation: Normalisation = Normalisation(kind="scene")
+
+    @property
+    def centroids(self) -> np.ndarray:
+        """The buckets' codes, uint64 (buckets,)."""
+        return np.array([int(each.code, 16) for each in self.buckets], np.uint64)
+
+
+class BucketModel(Record, frozen=True):
+    """The network of a bucket. folder: within the model gallery. samples: that trained it. why: the reason of a fallback to mono."""
+
+    bucket: int
+    code: str
+    folder: str
+    samples: int
+    why: str = ""
+
+
+class ModelsSpec(Record, frozen=True):
+    """A model gallery: one application's networks. gallery: path of the image gallery from here. digest: of that gallery's spec.
+
+    mono: folder of the model of all data. halo: of the gallery, its largest. data: scenes and labels that trained it.
+    """
+
+    gallery: str
+    digest: str
+    mono: str
+    halo: int
+    models: list[BucketModel]
+    data: tuple[str, ...] = ()
+
+
+def read_gallery(folder: Path) -> GallerySpec:
+    """The gallery in a folder. Raises UsageError."""
+    spec = decode_toml(folder / GALLERY, GallerySpec)
+    if not 1 <= len(spec.buckets) < MONO_BUCKET or not 1 <= spec.bits <= 64:
+        raise UsageError(f"{folder / GALLERY}: {len(spec.buckets)} buckets of {spec.bits} bits, wanted 1 to 253 of at most 64")
+    return spec

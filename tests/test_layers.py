@@ -37,11 +37,13 @@ OWNERS = {
     "osgeo": {"raster", "area", "products"},
     "numba": {"kernels"},
     "cv2": {"kernels"},
-    "torch": {"models", "device", "inference", "training"},
+    "torch": {"models", "device", "inference", "training", "gallery"},
     "matplotlib": {"products"},
     "click": {"cli"},
     "tqdm": {"progress"},
     "horovod": {"training"},
+    "sklearn": {"gallery"},
+    "pyarrow": {"gallery"},
 }
 ROW_OF = {name: row for row, names in ROWS.items() for name in names}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

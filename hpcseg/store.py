@@ -28,6 +28,7 @@ NODATA = 255
 SCRATCH = "scratch"
 HDF5_VERSION = h5py.version.hdf5_version
 
+_NO_BUCKETS = np.empty((0, 0), np.uint8)
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. %9d"
 
 
@@ -44,16 +45,20 @@ def _place_of(plane: str) -> tuple[bool, str]:
 @dataclass(frozen=True)
 class Layout:
     """How a scene's tiles lie in its file. chunk: edge of the square HDF5 chunks, divides the core. planes: (H, W) datasets of one
-    dtype, u8, u16 or u32, in the order of their CRC: labels first, others by name."""
+    dtype, u8, u16 or u32, in the order of their CRC: labels first, others by name. cell: edge of the squares, origin (0, 0), whose
+    buckets the file tells, divides the core; 0 = it tells none."""
 
     grid: Grid
     chunk: int
     planes: tuple[str, ...] = ("labels",)
     dtype: str = "uint8"
+    cell: int = 0
 
     def __post_init__(self) -> None:
         if self.grid.core % self.chunk:
             raise StoreError(f"chunk {self.chunk} does not divide core {self.grid.core}")
+        if self.cell and self.grid.core % self.cell:
+            raise StoreError(f"cell {self.cell} does not divide core {self.grid.core}")
         if list(self.planes) != sorted(self.planes, key=_place_of):
             raise StoreError(f"planes {', '.join(self.planes)}: wanted labels first, the others by name")
 
@@ -61,8 +66,23 @@ class Layout:
     def nbytes(self) -> int:
         """Bytes of the planes and tables, edge chunks counted whole: what creating the file takes from the disk."""
         down, across = (-(-n // self.chunk) for n in (self.grid.height, self.grid.width))
-        size = np.dtype(self.dtype).itemsize
-        return size * len(self.planes) * down * across * self.chunk**2 + 5 * self.grid.size + 8 * (self.grid.height + self.grid.width)
+        size, (rows, cols) = np.dtype(self.dtype).itemsize, self.cells
+        tables = 5 * self.grid.size + rows * cols + 8 * (self.grid.height + self.grid.width)
+        return size * len(self.planes) * down * across * self.chunk**2 + tables
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Cells down and across, (0, 0) without cells."""
+        if not self.cell:
+            return 0, 0
+        return -(-self.grid.height // self.cell), -(-self.grid.width // self.cell)
+
+    def cells_of(self, tile: int) -> Window:
+        """The cells of a tile's core within the scene, counted in cells."""
+        if not self.cell:
+            return Window(0, 0, 0, 0)
+        core = self.grid.core_window(tile)
+        return Window(core.row // self.cell, core.col // self.cell, -(-core.height // self.cell), -(-core.width // self.cell))
 
     def chunks(self, tile: int) -> Iterable[Window]:
         """The chunks of a tile's core, whole ones, also where they reach over the scene's edge."""
@@ -73,7 +93,7 @@ class Layout:
 
 
 def tile_crc(planes: Sequence[np.ndarray]) -> int:
-    """CRC-32 over the planes of one tile in order, each u8 (height, width), row by row."""
+    """CRC-32 over the planes of one tile in order, each u8 (height, width), row by row, and over the buckets of its cells."""
     crc = 0
     for plane in planes:
         crc = zlib.crc32(np.ascontiguousarray(plane).data, crc)
@@ -95,7 +115,7 @@ def create(path: Path, layout: Layout, identity: dict[str, Any], attributes: dic
             _create_axes(file, layout.grid, place)
             for name in layout.planes:
                 _create_plane(file, name, layout)
-            _create_tables(file, layout.grid)
+            _create_tables(file, layout)
         os.replace(part, path)
     except (OSError, ValueError) as error:
         part.unlink(missing_ok=True)
@@ -148,15 +168,25 @@ def _create_bare_axis(group: h5py.Group, name: str, size: int) -> None:
     axis.make_scale(_NO_VARIABLE % size)
 
 
-def _create_tables(file: h5py.File, grid: Grid) -> None:
-    """/tiles: one status and one CRC per tile, contiguous, all zero."""
-    group = file.create_group("tiles")
-    _create_bare_axis(group, "tile_y", grid.shape[0])
-    _create_bare_axis(group, "tile_x", grid.shape[1])
-    for name, dtype in (("status", np.uint8), ("crc32", np.uint32)):
-        table = group.create_dataset(name, data=np.zeros(grid.shape, dtype))
-        table.dims[0].attach_scale(group["tile_y"])
-        table.dims[1].attach_scale(group["tile_x"])
+def _create_tables(file: h5py.File, layout: Layout) -> None:
+    """/tiles: one status and one CRC per tile, contiguous, all zero; with cells one bucket a cell, all 255."""
+    group, grid = file.create_group("tiles"), layout.grid
+    _create_table(group, "tile", {"status": np.zeros(grid.shape, np.uint8), "crc32": np.zeros(grid.shape, np.uint32)})
+    if layout.cell:
+        _create_table(group, "cell", {"bucket": np.full(layout.cells, NODATA, np.uint8)})
+        group["bucket"].attrs["cell"] = layout.cell
+
+
+def _create_table(group: h5py.Group, unit: str, tables: dict[str, np.ndarray]) -> None:
+    """Contiguous datasets of one shape, with a value for each tile or cell."""
+    shape = next(iter(tables.values())).shape
+    axes = [f"{unit}_{axis}" for axis in "yx"]
+    for axis, size in zip(axes, shape, strict=True):
+        _create_bare_axis(group, axis, size)
+    for name, values in tables.items():
+        table = group.create_dataset(name, data=values)
+        for number, axis in enumerate(axes):
+            table.dims[number].attach_scale(group[axis])
 
 
 class Prediction:
@@ -173,33 +203,44 @@ class Prediction:
             raise StoreError(f"{path}: cannot be opened for writing: {error}") from error
         self._planes = [self._file[name] for name in layout.planes]
         self._status, self._crc = self._file["tiles/status"], self._file["tiles/crc32"]
+        self._buckets = self._file["tiles/bucket"] if layout.cell else None
         self._descriptor = os.open(path, os.O_RDONLY)
         self._blank = np.full((layout.chunk, layout.chunk), NODATA, layout.dtype)
 
     def clear(self, tiles: Iterable[int]) -> None:
         """Write 255 to tiles, so that what is not yet mapped reads as no data."""
         for tile in tiles:
+            self._write_buckets(tile, self._no_buckets(tile))
             for chunk in self.layout.chunks(tile):
                 for plane in self._planes:
                     plane.id.write_direct_chunk((chunk.row, chunk.col), self._blank)
 
-    def write(self, tile: int, planes: Sequence[np.ndarray]) -> None:
-        """Write a finished tile: the planes in the layout's order, each of the tile's core within the scene."""
+    def write(self, tile: int, planes: Sequence[np.ndarray], buckets: np.ndarray = _NO_BUCKETS) -> None:
+        """Write a finished tile: the planes in the layout's order, each of the tile's core within the scene. buckets: u8, of its cells
+        there, as the layout's `cells_of`."""
         core = self.layout.grid.core_window(tile)
         for dataset, plane in zip(self._planes, planes, strict=True):
             for chunk in self.layout.chunks(tile):
                 dataset.id.write_direct_chunk((chunk.row, chunk.col), self._whole_chunk(plane, chunk.relative_to(core)))
-        self._mark(tile, DONE, tile_crc(planes))
+        self._write_buckets(tile, buckets)
+        self._mark(tile, DONE, tile_crc([*planes, buckets]))
 
     def write_empty(self, tile: int) -> None:
         """Mark a tile that has no valid pixel; its bytes are 255 already."""
         core = self.layout.grid.core_window(tile)
         blank = np.full((core.height, core.width), NODATA, self.layout.dtype)
-        self._mark(tile, EMPTY, tile_crc([blank] * len(self._planes)))
+        self._mark(tile, EMPTY, tile_crc([*[blank] * len(self._planes), self._no_buckets(tile)]))
 
     def write_failed(self, tile: int) -> None:
         """Mark a tile that could not be read; it stays 255 and is tried again by the next run."""
         self._mark(tile, FAILED, 0)
+
+    def _no_buckets(self, tile: int) -> np.ndarray:
+        return np.full(self.layout.cells_of(tile)[2:], NODATA, np.uint8)
+
+    def _write_buckets(self, tile: int, buckets: np.ndarray) -> None:
+        if self._buckets is not None:
+            self._buckets[self.layout.cells_of(tile).slices] = buckets
 
     def _whole_chunk(self, plane: np.ndarray, chunk: Window) -> np.ndarray:
         part = plane[chunk.slices]
@@ -226,7 +267,8 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a prediction file says of itself. status, crc: (ny, nx). attributes: the root group's."""
+    """What a prediction file says of itself. status, crc: (ny, nx). attributes: the root group's. buckets: u8, one a cell of the
+    layout, 255 = none, (0, 0) without cells."""
 
     path: Path
     layout: Layout
@@ -235,6 +277,7 @@ class Stored:
     place: Georeference
     status: np.ndarray
     crc: np.ndarray
+    buckets: np.ndarray
 
     def counts(self) -> dict[str, int]:
         """Number of tiles of each status, by name."""
@@ -251,10 +294,12 @@ def read(path: Path) -> Stored:
             first = planes[SCRATCH if names == (SCRATCH,) else "labels"]
             height, width = first.shape
             grid = Grid(height, width, identity["core"], identity["halo"])
-            layout = Layout(grid, first.chunks[0], names, first.dtype.name)
+            table = file["tiles"].get("bucket")
+            cell, buckets = (0, _NO_BUCKETS) if table is None else (int(table.attrs["cell"]), table[()])
+            layout = Layout(grid, first.chunks[0], names, first.dtype.name, cell)
             place = Georeference.from_json(file.attrs["georeference"])
             status, crc = file["tiles/status"][()], file["tiles/crc32"][()]
-            return Stored(path, layout, identity, dict(file.attrs), place, status, crc)
+            return Stored(path, layout, identity, dict(file.attrs), place, status, crc, buckets)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is not a prediction file of hpcseg ({error})") from error
 
@@ -271,7 +316,8 @@ def check(stored: Stored, tiles: np.ndarray) -> np.ndarray:
         for k, tile in enumerate(tiles):
             if status[tile] in (DONE, EMPTY):
                 window = layout.grid.core_window(int(tile))
-                right[k] = tile_crc([plane[window.slices] for plane in planes]) == crc[tile]
+                buckets = stored.buckets[layout.cells_of(int(tile)).slices]
+                right[k] = tile_crc([*[plane[window.slices] for plane in planes], buckets]) == crc[tile]
     return right
 
 

@@ -34,12 +34,14 @@ class TileError(HpcsegError):
 
 @dataclass
 class Buffer:
-    """One window and its result. values: (H, W * bands) input. valid: u8 (H, W). planes: u8 (core, core) each. extra: the engine's."""
+    """One window and its result. values: (H, W * bands) input. valid: u8 (H, W). planes: u8 (core, core) each. extra: the engine's.
+    buckets: u8, one a cell of the core, (0, 0) without cells."""
 
     values: np.ndarray
     valid: np.ndarray
     planes: list[np.ndarray]
     extra: Any = None
+    buckets: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.uint8))
 
 
 @dataclass

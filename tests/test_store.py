@@ -345,3 +345,50 @@ def test_a_scratch_file_keeps_16_bits(tmp_path, alone):
     assert stored.layout == layout
     np.testing.assert_array_equal(store.read_window(stored, layout.grid.core_window(0), store.SCRATCH), wanted)
     assert store.check(stored, np.arange(1)).all()
+
+
+CELLS = Layout(Grid(150, 200, 64, 8), 32, ("labels",), cell=32)
+
+
+def test_a_file_tells_the_bucket_of_each_cell(tmp_path, alone):
+    path, rng = tmp_path / "a.h5", np.random.default_rng(0)
+    assert CELLS.cells == (5, 7)
+    assert CELLS.cells_of(3) == Window(0, 6, 2, 1), "of tile 3 eight columns lie in the scene"
+    store.create(path, CELLS, IDENTITY, {}, UTM)
+    wanted = rng.integers(0, 6, CELLS.cells, np.uint8)
+    file = Prediction(path, CELLS, alone)
+    file.clear(range(CELLS.grid.size))
+    for tile in range(1, CELLS.grid.size):
+        file.write(tile, tile_of(CELLS, tile), wanted[CELLS.cells_of(tile).slices])
+    file.write_empty(0)
+    file.close()
+    wanted[:2, :2] = NODATA
+    stored = store.read(path)
+    assert stored.layout == CELLS
+    np.testing.assert_array_equal(stored.buckets, wanted)
+    assert store.check(stored, np.arange(CELLS.grid.size)).all()
+
+
+def test_a_bucket_with_wrong_bytes_is_noticed_and_a_tile_begun_again_has_none(tmp_path, alone):
+    path = tmp_path / "a.h5"
+    store.create(path, CELLS, IDENTITY, {}, UTM)
+    file = Prediction(path, CELLS, alone)
+    for tile in range(CELLS.grid.size):
+        file.write(tile, tile_of(CELLS, tile), np.full(CELLS.cells_of(tile)[2:], 3, np.uint8))
+    file.close()
+    with h5py.File(path, "r+") as raw:
+        raw["tiles/bucket"][2, 2] = 4
+    assert np.flatnonzero(~store.check(store.read(path), np.arange(CELLS.grid.size))).tolist() == [5]
+    file = Prediction(path, CELLS, alone)
+    file.clear([5])
+    file.close()
+    assert (store.read(path).buckets[CELLS.cells_of(5).slices] == NODATA).all()
+
+
+def test_a_file_without_cells_has_no_buckets(finished):
+    assert finished.buckets.shape == LAYOUT.cells == (0, 0)
+
+
+def test_a_cell_that_does_not_divide_the_core_is_refused():
+    with pytest.raises(StoreError, match="cell 48 does not divide core 64"):
+        Layout(Grid(100, 100, 64, 8), 32, cell=48)

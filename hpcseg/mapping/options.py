@@ -77,10 +77,10 @@ def _area_of_interest(entry: Entry, options: MapOptions, scene: Scene) -> str:
         raise SceneError(f"its {error}") from error
 
 
-def layout_of(scene: Scene, core: int, halo: int, planes: tuple[str, ...]) -> Layout:
-    """Tiles and chunks of a scene's prediction file: chunks are the largest divisor of the core up to 1024."""
+def layout_of(scene: Scene, core: int, halo: int, planes: tuple[str, ...], cell: int = 0) -> Layout:
+    """Tiles, chunks and cells of a scene's prediction file: chunks are the largest divisor of the core up to 1024."""
     chunk = next(c for c in range(min(core, _CHUNK), 0, -1) if core % c == 0)
-    return Layout(Grid(scene.height, scene.width, core, halo), chunk, planes)
+    return Layout(Grid(scene.height, scene.width, core, halo), chunk, planes, cell=cell)
 
 
 def scene_identity(scene: Scene, layout: Layout, rule: NodataRule) -> dict[str, Any]:

@@ -62,8 +62,10 @@ class Writer:
             self._own[item.scene] = self._open(item.scene, self_comm())
         file = self._shared.get(item.scene) or self._own[item.scene]
         if item.state == "ready":
-            core = self._layouts[item.scene].grid.core_window(item.tile)
-            file.write(item.tile, [plane[: core.height, : core.width] for plane in item.buffer.planes])
+            layout, buffer = self._layouts[item.scene], item.buffer
+            core, cells = layout.grid.core_window(item.tile), layout.cells_of(item.tile)
+            planes = [plane[: core.height, : core.width] for plane in buffer.planes]
+            file.write(item.tile, planes, buffer.buckets[: cells.height, : cells.width])
         elif item.state == "empty":
             file.write_empty(item.tile)
         else:

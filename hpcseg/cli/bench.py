@@ -7,8 +7,10 @@ from statistics import median
 from typing import Any
 
 import click
+import numpy as np
 
 from hpcseg.cli import config_option, threads_option
+from hpcseg.gallery.bench import SearchTimes, random_codes, time_search
 from hpcseg.inference import bench
 from hpcseg.kernels.rays import MODES, Sfs
 from hpcseg.labels.bench import speckled, time_sfs
@@ -18,9 +20,10 @@ from hpcseg.training import bench as train_bench
 
 
 @click.command("bench")
-@click.argument("what", type=click.Choice(["forward", "read", "write", "pipeline", "train", "sfs"]))
+@click.argument("what", type=click.Choice(["forward", "read", "write", "pipeline", "train", "sfs", "search"]))
 @click.option("--network", default="", help="unet, unet-light (default) or one-convolution; with train any, default: the paper's four.")
 @click.option("--size", type=click.IntRange(0), default=0, help="Edge of the scene in pixels. Default: by network, 1024 with sfs.")
+@click.option("--codes", type=click.IntRange(1), default=10_000_000, show_default=True, help="With search: how many codes of 64 bits.")
 @click.option("--core", type=click.IntRange(64), default=1024, show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
 @click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1 on a CPU, more on a GPU.")
@@ -35,10 +38,13 @@ from hpcseg.training import bench as train_bench
 @config_option
 @click.pass_obj
 def command(
-    comm: Any, what: str, network: str, repeat: int, plain: bool, batch: int, steps: int, curves: Path | None, **arguments: Any
+    comm: Any, what: str, network: str, codes: int, repeat: int, plain: bool, batch: int, steps: int, curves: Path | None, **arguments: Any
 ) -> int:
     """Time stages on a synthetic scene (DEFLATE, 512x512 blocks, u8 RGB): forward, read or write alone, the whole pipeline, steps of
-    training, or the features of a Structural Feature Set (sfs) of a speckled image in memory."""
+    training, the features of a Structural Feature Set (sfs) of a speckled image in memory, or the search of codes in memory."""
+    if what == "search":
+        on_root(comm, lambda: _search(codes, repeat))
+        return 0
     if what == "sfs":
         on_root(comm, lambda: _sfs(arguments["size"] or 1024, arguments["threads"], repeat))
         return 0
@@ -92,6 +98,16 @@ def _sfs(size: int, threads: int, repeat: int) -> None:
         if threads > 1:
             lines.append(f"{mode}_speedup={median(each[mode, 1] / each[mode, threads] for each in rounds):.3f}")
     print("\n".join(lines))
+
+
+def _search(n: int, repeat: int) -> None:
+    """Find the 12 nearest of many codes on one core, beside the bandwidth of memory and NumPy; medians over the rounds."""
+    codes = random_codes(n)
+    time_search(codes, codes[0], 12)
+    rounds = [time_search(codes, codes[k % n] ^ np.uint64(0xFF), 12) for k in range(repeat)]
+    times = SearchTimes(*(1e3 * median(each) for each in zip(*rounds, strict=True)))
+    lines = [f"codes={n}", f"rounds={repeat}", *(f"{name}={value:.3f} ms" for name, value in times._asdict().items())]
+    print("\n".join([*lines, f"over_numpy={times.numpy / times.search:.1f}", f"over_floor={times.search / times.floor:.2f}"]))
 
 
 def _train(comm: Any, course: train_bench.Course, repeat: int) -> None:

@@ -89,3 +89,15 @@ def sar(directory: Path, size: tuple[int, int], count: int, seed: int, **look: A
     for path in synthetic.sar(directory, count, *size, seed, **look):
         print(f"wrote {path}")
     return 0
+
+
+@command.command("buildings")
+@_common
+@_share("--settled", 0.7, "Share of districts with streets and houses; the others are fields.")
+@_share("--woods", 0.2, "Share of open ground under trees.")
+@click.option("--pixel", type=click.FloatRange(0.05, 2), default=0.4, show_default=True, metavar="METRES", help="Edge of a pixel.")
+def buildings(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+    """Towns in visible light, RGB u8; truth 0 open, 1 building, 255 no data."""
+    for path in synthetic.buildings(directory, count, *size, seed, **look):
+        print(f"wrote {path}")
+    return 0

@@ -14,7 +14,6 @@ from hpcseg.kernels import noise
 from hpcseg.raster import create_geotiff, epsg_wkt
 from hpcseg.tiles import Grid, Window
 
-PIXEL = 10.0
 # Share of each edge that a swath leaves empty at the corners.
 TILT = 0.14
 
@@ -57,16 +56,17 @@ class Fields:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Where on the ground the scenes of one kind lie: the reference system and the upper left corner (x, y) of the first."""
+    """Where on the ground the scenes of one kind lie: the reference system, the upper left corner (x, y) of the first, metres a pixel."""
 
     epsg: int
     origin: tuple[float, float]
+    pixel: float = 10.0
 
     def place(self, scene: Fields) -> Georeference:
-        """North up, 10 m pixels; scenes lie side by side, eight in a row."""
+        """North up; scenes lie side by side, eight in a row."""
         row, col = divmod(scene.index, 8)
-        x, y = self.origin[0] + col * scene.width * PIXEL, self.origin[1] - row * scene.height * PIXEL
-        return Georeference(wkt=epsg_wkt(self.epsg), transform=(x, PIXEL, 0.0, y, 0.0, -PIXEL), axes="projected")
+        x, y = self.origin[0] + col * scene.width * self.pixel, self.origin[1] - row * scene.height * self.pixel
+        return Georeference(wkt=epsg_wkt(self.epsg), transform=(x, self.pixel, 0.0, y, 0.0, -self.pixel), axes="projected")
 
 
 # Fram Strait, 80 N 8 W: sea ice that drifts south along Greenland.

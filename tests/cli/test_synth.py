@@ -8,7 +8,7 @@ from osgeo import gdal
 
 from hpcseg.cli import execute
 from hpcseg.cli.synth import command
-from hpcseg.synthetic import IceScene, SarScene
+from hpcseg.synthetic import BuildingScene, IceScene, SarScene
 from hpcseg.tiles import Window
 
 
@@ -48,11 +48,19 @@ def test_radar_before_and_during_a_flood(synth, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "truth/sar_001.tif"), scene.block(window)[1])
 
 
+def test_towns_of_half_metre_pixels(synth, tmp_path):
+    code, text, _ = synth("buildings", tmp_path, "--size", 90, "--pixel", 0.5, "--settled", 0.9, "--woods", 0)
+    assert (code, text) == (0, f"wrote {tmp_path}/buildings_000.tif\nwrote {tmp_path}/truth/buildings_000.tif\n")
+    picture, truth = BuildingScene(1, 0, 90, 90, pixel=0.5, settled=0.9, woods=0.0).block(Window(0, 0, 90, 90))
+    np.testing.assert_array_equal(read(tmp_path / "buildings_000.tif"), picture)
+    np.testing.assert_array_equal(read(tmp_path / "truth/buildings_000.tif"), truth)
+
+
 @pytest.mark.parametrize(
     ("words", "names"),
     [
         ((), "command"),
-        (("snow", "d"), "ice, sar"),
+        (("snow", "d"), "ice, sar, buildings"),
         (("sar", "d", "--clouds", "0.1"), "--clouds"),
         (("sar", "d", "--scale", "dB"), "'amplitude', 'power', 'db'"),
         (("ice", "d", "--lead-width", "-3"), "--lead-width"),

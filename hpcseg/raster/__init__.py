@@ -9,6 +9,7 @@ from hpcseg.raster.filtered import Reader, open_reader, plain_values
 from hpcseg.raster.labels import describe_labels, differing_grid
 from hpcseg.raster.listing import PATH_COLUMNS, Entry, list_scenes
 from hpcseg.raster.masks import read_mask_rule
+from hpcseg.raster.metadata import read_metadata
 from hpcseg.raster.offsets import read_added_offsets
 from hpcseg.raster.opening import open_label, open_mask, open_name
 from hpcseg.raster.pairing import Pair, pair_labels
@@ -54,6 +55,7 @@ __all__ = [
     "read_aoi",
     "read_array",
     "read_mask_rule",
+    "read_metadata",
     "read_polygons",
     "set_block_cache",
     "with_mask",

@@ -1,0 +1,118 @@
+"""The image gallery: what is written by several is read as one, in order; rounds appear whole; scenes are replaced."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from osgeo import gdal
+
+from hpcseg.config import encode_toml
+from hpcseg.errors import StoreError
+from hpcseg.gallery.images import (
+    drop_scenes, new_round, part_files, publish_round, read_cells, read_scene, scene_table, stored_digests, write_part,
+)  # fmt: skip
+from hpcseg.gallery.spec import NO_BUCKET, Bucket, GallerySpec
+from hpcseg.raster import Entry, describe
+
+CELL = 32
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """A gallery of nothing but its toml."""
+    spec = GallerySpec(bands=3, buckets=[Bucket(code="0" * 16, tiles=1)], max_distance=3, digest="", cell=CELL)
+    (tmp_path / "gallery.toml").write_bytes(encode_toml(spec))
+    return tmp_path
+
+
+def table(path, places, first=0, **columns):
+    entry = Entry(path.stem, (str(path),), columns)
+    n = len(places)
+    codes = np.arange(first, first + n, dtype=np.uint64), np.arange(n, dtype=np.uint8), np.zeros(n, np.uint8)
+    return scene_table(describe(str(path), path.stem), entry, np.array(places, np.int32), np.ones(n, np.float32), codes)
+
+
+def publish(gallery, *parts):
+    """A round of as many ranks, each with its tables."""
+    folder = new_round(gallery)
+    for rank, tables in enumerate(parts):
+        write_part(folder / f"{rank:05d}.parquet", tables)
+    publish_round(folder)
+
+
+@pytest.fixture
+def scenes(make_scene, tmp_path):
+    return [make_scene(tmp_path / f"{name}.tif", 70, 40, seed=k) for k, name in enumerate("ba")]
+
+
+def test_parts_of_several_ranks_are_read_as_one_in_order(gallery, scenes):
+    b, a = scenes
+    publish(gallery, [table(b, [(64, 0, 6, 32), (0, 32, 32, 8)], 10)], [table(b, [(0, 0, 32, 32)], 20), table(a, [(32, 0, 32, 32)], 30)])
+    cells = read_cells(gallery)
+    assert cells["scene"].to_pylist() == ["a", "b", "b", "b"]
+    assert list(zip(*(cells[name].to_pylist() for name in ("row", "col", "code")), strict=True)) == [
+        (32, 0, 30), (0, 0, 20), (0, 32, 11), (64, 0, 10),
+    ]  # fmt: skip
+    assert read_cells(gallery, columns=["code"]).column_names == ["code"]
+    assert len(read_cells(gallery, part_files(gallery)[:1])) == 2
+
+
+def test_bounds_and_system_are_the_scenes_own(gallery, scenes):
+    publish(gallery, [table(scenes[0], [(64, 32, 6, 8)])])
+    (row,) = read_cells(gallery).to_pylist()
+    assert (row["left"], row["bottom"], row["right"], row["top"]) == (500320, 4999300, 500400, 4999360)
+    assert row["crs"] == "EPSG:32633"
+
+
+def test_a_scene_that_lies_nowhere_has_no_bounds(gallery, make_scene, tmp_path):
+    path = make_scene(tmp_path / "c.tif", 40, 40, transform=None, epsg=None)
+    publish(gallery, [table(path, [(0, 0, 32, 32)])])
+    (row,) = read_cells(gallery).to_pylist()
+    assert np.isnan(row["left"])
+    assert row["crs"] == ""
+
+
+def test_metadata_are_the_manifests_and_the_files(gallery, make_scene, tmp_path):
+    path = make_scene(tmp_path / "c.tif", 40, 40)
+    dataset = gdal.Open(str(path), gdal.GA_Update)
+    dataset.SetMetadata({"ACQUISITION_DATE": "2021-02-05", "CLOUD_COVER": "3", "AREA_OR_POINT": "Area"})
+    dataset = None
+    publish(gallery, [table(path, [(0, 0, 32, 32)], region="north", CLOUD_COVER="4")])
+    (row,) = read_cells(gallery).to_pylist()
+    assert json.loads(row["metadata"]) == {"ACQUISITION_DATE": "2021-02-05", "CLOUD_COVER": "4", "region": "north"}
+
+
+def test_buckets_of_a_scene_lie_on_its_grid(gallery, scenes):
+    digest = describe(str(scenes[0]), "b").digest
+    assert read_scene(gallery, digest) is None
+    publish(gallery, [table(scenes[0], [(64, 0, 6, 32), (0, 32, 32, 8)])], [table(scenes[1], [(0, 0, 32, 32)])])
+    np.testing.assert_array_equal(read_scene(gallery, digest), [[NO_BUCKET, 1], [NO_BUCKET, NO_BUCKET], [0, NO_BUCKET]])
+    assert read_scene(gallery, "another") is None
+
+
+def test_a_round_that_did_not_end_is_not_seen_and_its_rest_removed(gallery, scenes):
+    folder = new_round(gallery)
+    write_part(folder / "00000.parquet", [table(scenes[0], [(0, 0, 32, 32)])])
+    assert part_files(gallery) == []
+    assert stored_digests(gallery) == set()
+    new_round(gallery)
+    assert not (folder / "00000.parquet").exists()
+
+
+def test_scenes_are_dropped_from_all_parts_and_others_stay(gallery, scenes):
+    b, a = scenes
+    first = describe(str(b), "b").digest
+    publish(gallery, [table(b, [(0, 0, 32, 32)])], [table(b, [(32, 0, 32, 32)]), table(a, [(0, 0, 32, 32)], 7)])
+    assert first in stored_digests(gallery)
+    drop_scenes(gallery, [first])
+    assert stored_digests(gallery) == {describe(str(a), "a").digest}
+    assert read_cells(gallery)["code"].to_pylist() == [7]
+    assert len(part_files(gallery)) == 1
+
+
+def test_a_gallery_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "tiles").write_text("in the way")
+    with pytest.raises(StoreError, match="tiles: cannot be written"):
+        new_round(tmp_path)

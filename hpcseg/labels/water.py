@@ -2,7 +2,7 @@
 
 Values become levels of 0 to 255 between two percentiles of the scene, in dB. A feature of them (the mean over 7x7 valid pixels; SFS
 textures) is kept in a scratch plane and counted in fixed cells of 256 pixels; Otsu's method takes the counts of those cells alone
-whose histogram has two modes, for water is scarce in most scenes (Chini et al., IEEE TGRS 55(12), 2017).
+whose histogram has two modes, of water and land, for water is scarce in most scenes (Chini et al., IEEE TGRS 55(12), 2017).
 
 With the scene before a flood the two are one scene of two bands, and their labels say which water was there on both dates. The scene
 before takes the other's threshold, unless cells of its own have two modes.

@@ -15,13 +15,15 @@ from hpcseg.kernels.sfs import sfs
 from hpcseg.kernels.smooth import lee, valid_mean
 from hpcseg.labels.backscatter import WaterOptions, from_db, to_db
 from hpcseg.labels.teacher import Fit, Scratch, Step, View
-from hpcseg.thresholds import bimodal, otsu
+from hpcseg.thresholds import bimodal, fit_modes, otsu
 from hpcseg.tiles import Window
 
 CELL = 256
 # A mean of levels is kept in sixteenths, u16; no data is above all of them.
 PARTS = 16
 _BINS = 256 * PARTS
+# Levels: the middle of them, and how far water's mode is from land's at least.
+MIDDLE, APART = 127.5, 64
 DRY, PERMANENT, FLOOD = 0, 1, 2
 _SCRATCH: dict[int, Scratch] = {1: "uint16", 2: "uint32"}
 
@@ -92,8 +94,8 @@ class MeanStep(Step):
         count_cells(means, CELL, counts)
         for each in counts.reshape(-1, _BINS):
             total.every[date] += each
-            # Coarse levels suffice to see two modes. One cell at a time: what it gives must not depend on its neighbours.
-            if each.sum() >= self._options.cell_share * CELL**2 and bimodal(_coarse(each)[None])[0]:
+            # One cell at a time: what it gives must not depend on its neighbours.
+            if each.sum() >= self._options.cell_share * CELL**2 and holds_water_and_land(each, self._options):
                 total.two[date] += each
                 total.cells[date] += 1
 
@@ -112,7 +114,7 @@ class MeanStep(Step):
             return {**fit, "thresholds": [-1] * self._dates}
         level = self._own(total, 0)
         if level is None:
-            why = "it is constant" if np.count_nonzero(total.every[0]) == 1 else "no cell has two modes"
+            why = "it is constant" if np.count_nonzero(total.every[0]) == 1 else "no cell has modes of water and land"
             if self._options.fallback is None:
                 return {**fit, "thresholds": [-1] * self._dates, "problem": f"no water threshold: {why}; --fallback gives one"}
             level = self._level(self._options.fallback, fit)
@@ -121,8 +123,8 @@ class MeanStep(Step):
             note = f"water {self._phrase(level, total, 0, fit)}"
         levels = [level]
         for date in range(1, self._dates):
-            # Cells with two modes that are none of water, as of fields, do not agree: together they have not two.
-            agree = bimodal(_coarse(total.two[date])[None])[0]
+            # Cells whose modes are none of water do not agree: together they have not two.
+            agree = holds_water_and_land(total.two[date], self._options)
             own = self._own(total, date) if agree else None
             levels.append(level if own is None else own)
             note += "; before: the same" if own is None else f"; before: {self._phrase(own, total, date, fit)} of its own"
@@ -174,8 +176,21 @@ class CutStep(Step):
             np.maximum(out, 255 * (before == 255).astype(np.uint8), out=out)
 
 
-def _coarse(counts: np.ndarray) -> np.ndarray:
-    return counts.reshape(256, PARTS).sum(1)
+def holds_water_and_land(counts: np.ndarray, options: WaterOptions) -> bool:
+    """Whether a histogram of mean levels, int64 (bins,), has two modes that may be water and land.
+
+    Two fields, or a town and its fields, make two modes as well (Chini's test passes them), but water is the darkest of what covers a
+    scene, and far from land. So of levels in dB, which run from the scene's 1st percentile to its 99th, water's mode lies in water's
+    half, and the other at least a quarter of all levels away: about 5 dB in a scene of the usual 20 dB; crops, woods and towns
+    differ by less. Shares of the scene's own range, for values may be relative: where nothing is dark, a town may still pass for land and
+    its fields for water. Textures have no such range.
+    """
+    # Coarse levels suffice to see modes.
+    coarse = counts.reshape(1, 256, PARTS).sum(-1)
+    if options.method == "sfs" or not bimodal(coarse)[0]:
+        return bool(bimodal(coarse)[0])
+    low, high = fit_modes(coarse).mean[0]
+    return bool(high - low >= APART and (high > MIDDLE if options.above else low < MIDDLE))
 
 
 def _by_date(plane: np.ndarray, dates: int) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ from hpcseg.errors import UsageError
 from hpcseg.kernels.rays import Sfs
 from hpcseg.labels.shares import share_lines
 from hpcseg.labels.water import WaterOptions, water_teacher
+from hpcseg.labels.water_steps import PARTS, holds_water_and_land
 
 
 def speckled(height=600, width=560, seed=0, looks=4):
@@ -133,11 +134,44 @@ def test_wrong_use_is_named(options, named):
         water_teacher(options)
 
 
+def modes(low, high, spread=10):
+    """Counts (bins,) of mean levels of two normal modes, three of four values in the higher."""
+    rng = np.random.default_rng(0)
+    levels = np.r_[rng.normal(low, spread, 5000), rng.normal(high, spread, 15_000)].clip(0, 255)
+    return np.bincount((levels * PARTS).astype(np.int64), minlength=256 * PARTS)
+
+
+@pytest.mark.parametrize(
+    ("options", "levels", "holds"),
+    [
+        (WaterOptions("db"), (40, 160), True),
+        (WaterOptions("db"), (90, 170), True),
+        (WaterOptions("db"), (105, 155), False),
+        (WaterOptions("db"), (140, 220), False),
+        (WaterOptions("db", polarity="above"), (140, 220), True),
+        (WaterOptions("db", polarity="above"), (30, 110), False),
+        (WaterOptions("db", "sfs"), (140, 190), True),
+        (WaterOptions("db", "sfs"), (140, 150), False),
+    ],
+    ids=["water", "rough water", "two crops", "fields and a town", "bright water", "no bright water", "texture", "one texture"],
+)
+def test_two_modes_are_water_and_land_where_water_may_be(options, levels, holds):
+    assert holds_water_and_land(modes(*levels), options) == holds
+
+
+def test_fields_and_a_town_beside_a_pond_give_no_threshold(run, scene):
+    rows, cols = np.indices((512, 512))
+    pond = (rows - 128) ** 2 + (cols - 128) ** 2 < 40**2
+    level = np.select([pond, rows < 128, rows < 384], [10**-2.0, 10**-0.95, 10**-0.75], 10**-0.3)
+    summary = run(water_teacher(WaterOptions("power")), scene("land", level * np.random.default_rng(2).gamma(4, 1 / 4, level.shape)))
+    assert summary.refused[0][1].startswith("no water threshold: no cell has modes of water and land")
+
+
 def test_a_scene_without_water_has_no_threshold_and_says_so(run, plane, scene, tmp_path):
     path = scene("land", np.random.default_rng(0).gamma(4, 1 / 4, (300, 300)))
     summary = run(water_teacher(WaterOptions("power")), path)
     assert (summary.exit_code, not (tmp_path / "out" / "land.h5").exists()) == (3, True)
-    assert summary.refused[0][1].startswith("no water threshold: no cell has two modes; --fallback")
+    assert summary.refused[0][1].startswith("no water threshold: no cell has modes of water and land; --fallback")
     assert "land" in (tmp_path / "out" / "failed.csv").read_text()
     summary = run(water_teacher(WaterOptions("power", fallback=0.03)), path)
     assert (summary.exit_code, summary.shares["land"].classes["water"].px) == (0, 0)

@@ -6,13 +6,14 @@ tensors fused while they arrive does.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed
@@ -38,6 +39,9 @@ class Averaging(Protocol):
     def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
         """The sum of a flat tensor over all ranks; may work in place. sizes: of the parameters that lie in it, in order."""
 
+    def divide(self, groups: Sequence[Sequence[int]]) -> Averaging:
+        """Sums over this rank's group alone; they end when the whole is closed. groups: every rank in one. Collective over all ranks."""
+
     def close(self) -> None:
         """Leave the group of ranks. Collective."""
 
@@ -50,13 +54,22 @@ class Alone:
     def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
         return flat
 
+    def divide(self, groups: Sequence[Sequence[int]]) -> Averaging:
+        return self
+
     def close(self) -> None:
         pass
 
 
+def _of_rank(groups: Sequence[Sequence[int]], parts: Sequence[Any], rank: int) -> Any:
+    """The part that belongs to the group of a rank."""
+    return next(part for group, part in zip(groups, parts, strict=True) if rank in group)
+
+
 class Horovod:
     """Horovod over MPI or NCCL. compression: gradients cross the network as fp16. adasum: sums that do not double common directions
-    (Maleki et al., MLSys 2021), a parameter at a time."""
+    (Maleki et al., MLSys 2021), a parameter at a time. A process starts it once: a second start ends in a segmentation fault where its
+    fusion threshold is fixed. So groups of ranks are process sets of the one start."""
 
     name = "horovod"
 
@@ -66,17 +79,28 @@ class Horovod:
         os.environ.setdefault("HOROVOD_CYCLE_TIME", "1" if torch.cuda.is_available() else "5")
         os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(int(settings.stall)))
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(int(settings.stall / 2)))
+        os.environ["HOROVOD_DYNAMIC_PROCESS_SETS"] = "1"
         horovod.init(comm)
-        self._adasum, self._size = settings.adasum, comm.size
+        self._rank, self._size, self._adasum = comm.rank, comm.size, settings.adasum
+        self._group = horovod.global_process_set
         self._compression = horovod.Compression.fp16 if settings.compression == "fp16" else horovod.Compression.none
 
     def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
         if not self._adasum:
-            return horovod.allreduce(flat, op=horovod.Sum, name="gradients", compression=self._compression)
+            return horovod.allreduce(
+                flat, op=horovod.Sum, name="gradients", compression=self._compression, process_set=self._group
+            )
         # A rank holds its share of the mean over all samples; Adasum is of each rank's own mean, and gives one of them where all agree.
         parts = (flat * self._size).split(sizes)
         handles = [horovod.allreduce_async_(part, op=horovod.Adasum, name=f"gradient {k}") for k, part in enumerate(parts)]
         return torch.cat([horovod.synchronize(handle) for handle in handles])
+
+    def divide(self, groups: Sequence[Sequence[int]]) -> Averaging:
+        if len(groups) == 1:
+            return self
+        part = copy.copy(self)
+        part._group = _of_rank(groups, [horovod.add_process_set(list(ranks)) for ranks in groups], self._rank)
+        return part
 
     def close(self) -> None:
         horovod.shutdown()
@@ -88,7 +112,7 @@ class Torch:
     name = "torch"
 
     def __init__(self, comm: Comm, settings: Settings) -> None:
-        self._half = settings.compression == "fp16"
+        self._half, self._rank, self._group = settings.compression == "fp16", comm.rank, None
         wait = timedelta(seconds=settings.stall)
         # Rank 0 opens its store on any free port before the others are told of it.
         store = torch.distributed.TCPStore("0.0.0.0", 0, comm.size, True, wait, False) if comm.rank == 0 else None
@@ -100,8 +124,13 @@ class Torch:
 
     def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
         sent = flat.half() if self._half else flat
-        torch.distributed.all_reduce(sent)
+        torch.distributed.all_reduce(sent, group=self._group)
         return sent.float()
+
+    def divide(self, groups: Sequence[Sequence[int]]) -> Averaging:
+        part = copy.copy(self)
+        part._group = _of_rank(groups, [torch.distributed.new_group(list(ranks)) for ranks in groups], self._rank)
+        return part
 
     def close(self) -> None:
         torch.distributed.destroy_process_group()

@@ -20,11 +20,12 @@ from hpcseg.models import build
 from hpcseg.mpi import Comm, Pulse, on_root, patient_barrier, self_comm
 from hpcseg.products.curves import draw_curves
 from hpcseg.synthetic import ice
+from hpcseg.training import averaging
 from hpcseg.training.averaging import leaving
 from hpcseg.training.feed import Feed
 from hpcseg.training.settings import Labels, Settings
 from hpcseg.training.shelf import fill_shelf
-from hpcseg.training.train import Run, describe_model, make_network, read_history
+from hpcseg.training.train import Crew, Run, describe_model, make_network, read_history
 
 NETWORKS = ("unet", "resnet50-fcn", "segnet", "deeplab")
 _EDGE, _SCENE = 500, 2048
@@ -78,7 +79,8 @@ def make_run(comm: Comm, pulse: Pulse, course: Course) -> Run:
     with contextlib.redirect_stdout(io.StringIO()):
         shelf = fill_shelf(comm, pulse, settings, None)
         spec = describe_model(comm, settings, shelf, None)
-        return Run(comm, pulse, settings, shelf, spec, make_network(comm, settings, spec, None))
+        crew = Crew(comm, pulse, averaging.choose(comm, settings))
+        return Run(crew, settings, shelf, spec, make_network(comm, settings, spec, None))
 
 
 def _steps(comm: Comm, course: Course, run: Run) -> Pace:
@@ -112,7 +114,7 @@ def compare_ranks(comm: Comm, course: Course, repeat: int) -> list[tuple[Pace, P
         one = make_run(self_comm(), pulse, course) if comm.size > 1 and comm.rank == 0 else None
         patient_barrier(comm)
         rounds: list[tuple[Pace, Pace | None]] = []
-        with leaving(every.trainer.averaging):
+        with leaving(every.crew.averaging):
             for _ in range(repeat):
                 together = _steps(comm, course, every)
                 alone = _steps(self_comm(), course, one) if one else None

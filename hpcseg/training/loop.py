@@ -65,9 +65,7 @@ class Trainer:
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch in the settings' precision."""
-        x = x.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            return self.network(x)
+        return forward(self.network, self.settings, self.device, x)
 
     def step(self, batch: Batch, number: int, rate: float) -> float:
         """One step of the optimiser on all ranks' batches; returns the global loss, NaN where the step was skipped. Collective.
@@ -159,6 +157,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+
+
+def forward(network: nn.Module, settings: Settings, where: torch.device, x: Tensor) -> Tensor:
+    """Logits of a batch in the settings' precision, on the device that the network is on."""
+    x = x.to(where, non_blocking=True)
+    with torch.autocast(where.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        return network(x)
 
 
 def make_optimizer(settings: Settings, network: nn.Module) -> torch.optim.Optimizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -30,7 +30,8 @@ class Samples:
     """All samples of a run, the same on every rank. grids: of each scene, core = the sample's edge, halo 0.
 
     scene, tile: int (n,) where each sample lies. block: int (n,) which block. counts: int64 (n, classes) labelled pixels.
-    part: int8 (n,) index into PARTS. edge: of a block in pixels, 0 = whole scenes.
+    part: int8 (n,) index into PARTS. edge: of a block in pixels, 0 = whole scenes. cell: edge of the squares that samples do not move
+    out of, 0 = their blocks alone.
     """
 
     grids: list[Grid]
@@ -41,15 +42,26 @@ class Samples:
     part: np.ndarray
     blocks: list[Block]
     edge: int
+    cell: int = 0
 
     def of(self, part: str) -> np.ndarray:
         """Numbers of a part's samples, rising."""
         return np.flatnonzero(self.part == PARTS.index(part))
 
     def limits(self, sample: int) -> Window:
-        """The pixels that a sample may move in: its block within the scene."""
-        grid, block = self.grids[self.scene[sample]], self.blocks[self.block[sample]]
-        return grid.extent.intersect(Window(block.row, block.col, self.edge, self.edge)) if self.edge else grid.extent
+        """The pixels that a sample may move in: its block, and its cell, within the scene."""
+        grid = self.grids[self.scene[sample]]
+        core = grid.full_core(int(self.tile[sample]))
+        room = grid.extent
+        for edge in (self.edge, self.cell):
+            if edge:
+                room = room.intersect(Window(core.row // edge * edge, core.col // edge * edge, edge, edge))
+        return room
+
+    def only(self, keep: np.ndarray, cell: int) -> Samples:
+        """Some of the samples, each in the part that it was dealt to, and in its square of `cell` pixels. keep: bool (n,)."""
+        kept = {name: getattr(self, name)[keep] for name in ("scene", "tile", "block", "counts", "part")}
+        return replace(self, **kept, cell=cell)
 
     def class_counts(self, part: str) -> np.ndarray:
         """Labelled pixels of each class in a part, int64 (classes,)."""

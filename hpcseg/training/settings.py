@@ -27,6 +27,7 @@ class Settings(Record, frozen=True):
 
     network, options: a registered network (default: that of `init`, or unet-light) and its own arguments. init: a model to start from.
     encoder_weights: a file in torchvision's layout. freeze: a part that is not trained.
+    normalisation, percentiles: see config.Normalisation; of a run that starts from no model.
     prefilter: a filter that scenes pass first, see config.ModelSpec; "" = that of `init`, or none.
     tile: edge of a sample in pixels. block: edge of the squares that are dealt out to train, validation and test, a multiple of
     tile; 0 = whole scenes are dealt out. validation, test: shares of them. split_seed: deals them.
@@ -56,6 +57,7 @@ class Settings(Record, frozen=True):
     aoi: str = ""
     assets: tuple[str, ...] = ()
     normalisation: Literal["fixed", "scene"] = "fixed"
+    percentiles: tuple[float, float] = (2.0, 98.0)
     prefilter: Literal["", "ice", "ice-published"] = ""
     tile: int = 256
     block: int = 1024

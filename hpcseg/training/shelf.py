@@ -120,7 +120,7 @@ def normalise(
     """How pixels become input, as model.toml says it and by scene: the start model's constants; else of all scenes together mean and
     deviation, or each scene's own percentiles. filters: what each scene passes first. Collective."""
     rule = settings.nodata_rule
-    norm = start.spec.normalisation if start else Normalisation(kind=settings.normalisation)
+    norm = start.spec.normalisation if start else Normalisation(kind=settings.normalisation, percentiles=settings.percentiles)
     if norm.kind == "fixed" and len(norm.mean) == len(scenes[0].bands):
         return norm, [fixed_values(norm, rule)._replace(prefilter=each) for each in filters]
     found, failures = statistics(comm, pulse, scenes, rule, norm.percentiles, settings.threads, settings.cache << 20, filters)

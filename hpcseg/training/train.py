@@ -31,7 +31,7 @@ from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.products.curves import draw_curves
 from hpcseg.progress import Progress
 from hpcseg.training import averaging
-from hpcseg.training.averaging import leaving
+from hpcseg.training.averaging import Averaging, leaving
 from hpcseg.training.checkpoint import Position, average_statistics, publish, resume, save
 from hpcseg.training.feed import Batch, Feed, Shelf
 from hpcseg.training.judge import judge, score_of
@@ -61,23 +61,43 @@ class Outcome(msgspec.Struct):
     wall: float
 
 
+@dataclass(frozen=True)
+class Crew:
+    """Ranks that train a network together. pulse: of the whole job. name: said before each of their lines."""
+
+    comm: Comm
+    pulse: Pulse
+    averaging: Averaging
+    name: str = ""
+
+
 def train(comm: Comm, settings: Settings, stop: threading.Event) -> Outcome | None:
     """Train, resume, judge and write a model folder; collective. stop: when set, on any rank, a checkpoint is written and all end.
 
     Returns the outcome on rank 0.
     """
-    begin = time.perf_counter()
     on_root(comm, lambda: make_folder(settings))
     with Pulse(comm, settings.stall, stop) as pulse:
         torch.set_num_threads(settings.threads)
-        start = together(comm, lambda: load_model(settings.init) if settings.init else None)
+        start = load_start(comm, settings)
         shelf = fill_shelf(comm, pulse, settings, start)
-        on_root(comm, lambda: remove_earlier(settings))
-        spec = describe_model(comm, settings, shelf, start)
-        network = make_network(comm, settings, spec, start)
-        run = Run(comm, pulse, settings, shelf, spec, network)
-        with leaving(run.trainer.averaging):
-            outcome = run.go()
+        library = averaging.choose(comm, settings)
+        with leaving(library):
+            return train_on(Crew(comm, pulse, library), settings, shelf, start)
+
+
+def load_start(comm: Comm, settings: Settings) -> Model | None:
+    """The model that settings begin with, None if there is none. Collective. Raises UsageError."""
+    return together(comm, lambda: load_model(settings.init) if settings.init else None)
+
+
+def train_on(crew: Crew, settings: Settings, shelf: Shelf, start: Model | None) -> Outcome | None:
+    """Train on the samples of a shelf, resume, judge and write a model folder. Collective over the crew; the outcome is on its rank 0."""
+    begin = time.perf_counter()
+    on_root(crew.comm, lambda: remove_earlier(settings))
+    spec = describe_model(crew.comm, settings, shelf, start)
+    network = make_network(crew.comm, settings, spec, start)
+    outcome = Run(crew, settings, shelf, spec, network).go()
     if outcome is not None:
         outcome.wall = time.perf_counter() - begin
         publish(settings.out / "train.json", lambda path: path.write_text(json.dumps(msgspec.to_builtins(outcome), indent=1)))
@@ -139,21 +159,20 @@ def _begin_network(settings: Settings, spec: ModelSpec, start: Model | None) -> 
 class Run:
     """A training run: what it works with, and its course."""
 
-    comm: Comm
-    pulse: Pulse
+    crew: Crew
     settings: Settings
     shelf: Shelf
     spec: ModelSpec
     network: SegmentationNetwork
 
     def __post_init__(self) -> None:
+        self.comm, self.pulse = self.crew.comm, self.crew.pulse
         counts = self.shelf.samples.class_counts("train")
         ones = np.ones(len(counts), np.float32)
         weights = class_weights(counts) if self.settings.balance == "weights" else ones
         self.optimizer = make_optimizer(self.settings, self.network)
         self.trainer = Trainer(
-            self.comm, self.settings, self.network, self.optimizer, averaging.choose(self.comm, self.settings),
-            torch.from_numpy(weights), device.choose(),
+            self.comm, self.settings, self.network, self.optimizer, self.crew.averaging, torch.from_numpy(weights), device.choose(),
         )  # fmt: skip
         self.batch = self.settings.batch_per_rank * self.comm.size or self.settings.batch
         self.train_size = len(self.shelf.samples.of("train"))
@@ -165,9 +184,9 @@ class Run:
         position = found or Position()
         on_root(self.comm, self._publish_split)
         if found:
-            say(self.comm, [f"resumed at epoch {position.epoch + 1}, sample {position.at}"])
+            self._say(f"resumed at epoch {position.epoch + 1}, sample {position.at}")
         feed = Feed(self.shelf, self.settings, self._shares(position))
-        progress = Progress("samples", self.settings.epochs * self.train_size, self.comm.rank == 0)
+        progress = Progress("samples", self.settings.epochs * self.train_size, self.pulse.comm.rank == 0)
         stopped = False
         with closing(iter(feed)) as batches:
             while position.epoch < self.settings.epochs and not stopped:
@@ -250,9 +269,12 @@ class Run:
         position.history.append(record)
         position.epoch, position.at, position.skipped, position.loss = position.epoch + 1, 0, 0, 0.0
         self._save(position)
-        say(self.comm, ["  ".join(f"{key}={value:.6g}" for key, value in record.items())])
+        self._say("  ".join(f"{key}={value:.6g}" for key, value in record.items()))
         on_root(self.comm, lambda: write_history(self.settings.out, position.history))
         return True
+
+    def _say(self, line: str) -> None:
+        say(self.comm, [f"{self.crew.name}: {line}" if self.crew.name else line])
 
     def _save(self, position: Position) -> None:
         save(self.comm, self.settings.out, self.network, self.optimizer, position, self.identity())

@@ -1,0 +1,1 @@
+"""Objects of a map: connected components, exact over tiles and ranks."""

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numba import njit
 
+from hpcseg.kernels.median import median
 from hpcseg.thresholds import otsu
 from hpcseg.tiles import Window
 
@@ -75,15 +76,15 @@ def whiten(values, valid, part, rule, gray, kind):
 def code_differences(gray, background, kind, core, counts, out):
     """Write 255 - |gray - background| of ice, at least 2, and 1 for water, 0 for no data; count the differences.
 
-    gray, background, kind: u8 (H, W), the last of `whiten`. core: Window within them. counts: int64 (2, 256), added to: differences of
-    water and of ice. out: u8 (h, w), of the core's size. Only rules that take V < 15 for ice let differences below 2 occur there.
+    gray, kind: u8 (H, W), of `whiten`. core: Window within them. background, out: u8 (h, w), of the core's size. counts: int64 (2, 256),
+    added to: differences of water and of ice. Only rules that take V < 15 for ice let differences below 2 occur there.
     """
     place = np.empty(core.width, np.int16)
     # Neighbours are mostly alike: four tables in turn, so that no count waits for the one before.
     tables = np.zeros((4, 768), np.int32)
     for i in range(core.height):
         inner = slice(core.col, core.col + core.width)
-        shades, behind, kinds, codes = gray[core.row + i, inner], background[core.row + i, inner], kind[core.row + i, inner], out[i]
+        shades, behind, kinds, codes = gray[core.row + i, inner], background[i], kind[core.row + i, inner], out[i]
         for j in range(codes.size):
             level = np.uint8(255) - (max(shades[j], behind[j]) - min(shades[j], behind[j]))
             level = max(level, np.uint8(_LEAST)) if kinds[j] == 2 else level
@@ -109,8 +110,19 @@ def take_background(
     part = core.grow(HALO).intersect(inside)
     gray, kind = np.empty((2, part.height, part.width), np.uint8)
     whiten(values, valid, part, rule, gray, kind)
-    background = cv2.medianBlur(cv2.dilate(gray, np.ones((2 * DILATE + 1, 2 * DILATE + 1), np.uint8)), 2 * MEDIAN + 1)
+    bright = cv2.dilate(gray, np.ones((2 * DILATE + 1, 2 * DILATE + 1), np.uint8))
+    background = np.empty((core.height, core.width), np.uint8)
+    median(_extend(bright, core.relative_to(part), MEDIAN), MEDIAN, background)
     code_differences(gray, background, kind, core.relative_to(part), counts, out)
+
+
+def _extend(plane: np.ndarray, core: Window, reach: int) -> np.ndarray:
+    """A core and `reach` pixels around it; the plane's edge pixels go on where it ends."""
+    around, whole = core.grow(reach), Window(0, 0, *plane.shape)
+    there = around.intersect(whole)
+    top, left = there.row - around.row, there.col - around.col
+    bottom, right = around.stop[0] - there.stop[0], around.stop[1] - there.stop[1]
+    return cv2.copyMakeBorder(plane[there.slices], top, bottom, left, right, cv2.BORDER_REPLICATE)
 
 
 class Background(NamedTuple):

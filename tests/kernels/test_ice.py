@@ -111,7 +111,7 @@ def test_differences_are_coded_and_counted(kernel):
     gray[5, 5], background[5, 5], kind[5, 5] = 0, 255, 2
     core = Window(1, 2, 15, 20)
     counts, out = np.ones((2, 256), np.int64), np.empty(core[2:], np.uint8)
-    kernel(gray, background, kind, core, counts, out)
+    kernel(gray, background[core.slices], kind, core, counts, out)
     difference = 255 - np.abs(gray.astype(int) - background)
     difference = np.where(kind == 2, np.maximum(difference, 2), difference)[core.slices]
     inner = kind[core.slices]

@@ -22,6 +22,7 @@ from hpcseg.inference.options import Options
 from hpcseg.inference.plain import plain_loop
 from hpcseg.inference.predict import count_readers, predict
 from hpcseg.inference.prepare import Settled, settle
+from hpcseg.inference.route import open_route
 from hpcseg.mapping.report import Summary
 from hpcseg.mapping.writer import Writer
 from hpcseg.models import build, find_model, load_model
@@ -118,8 +119,9 @@ class Discard(CpuEngine):
 
 def settled_run(comm: Comm, setting: Setting, name: str) -> Settled:
     """A run of this setting, prepared but not started. Collective."""
+    options = setting.options(name)
     with Pulse(comm, 600, threading.Event()) as pulse:
-        return settle(comm, pulse, setting.options(name))
+        return settle(comm, pulse, options, open_route(comm, options))
 
 
 def tasks_of(comm: Comm, settled: Settled) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,7 +17,7 @@ from hpcseg.kernels.labels import NODATA, confidence, label
 from hpcseg.models import Model
 from hpcseg.models.optimise import DTYPES, Precision, for_inference
 from hpcseg.stream import Buffer, Item
-from hpcseg.tiles import Grid
+from hpcseg.tiles import Grid, Window
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,15 @@ def scores_of(logits: Tensor) -> np.ndarray:
     return pixels.float().numpy()
 
 
+def write_planes(recipe: Recipe, scores: np.ndarray, valid: np.ndarray, core: Window, planes: Sequence[np.ndarray]) -> None:
+    """Labels, and confidences if asked for, of a core. scores: as `scores_of` gives them. valid: u8 (H, W). core: within both.
+    planes: u8, of the core's size."""
+    labels, *further = planes
+    label(scores, valid, core, (0,) * scores.shape[2], recipe.cut, labels)
+    for plane in further:
+        confidence(scores[core.slices], labels, recipe.of_class, plane)
+
+
 class CpuEngine:
     """T threads map T tiles at once, each with one thread of torch's: no bit depends on T."""
 
@@ -92,12 +101,27 @@ class CpuEngine:
         return self.network(window.expand(batch, -1, -1, -1) if batch > 1 else window)[:1]
 
     def _label(self, item: Item, logits: Tensor) -> None:
-        grid, scores = self._grids[item.scene], scores_of(logits[0])
+        grid = self._grids[item.scene]
         core = grid.core_window(item.tile).relative_to(grid.window(item.tile))
-        labels = item.buffer.planes[0][: core.height, : core.width]
-        label(scores, item.buffer.valid, core, (0,) * scores.shape[2], self.recipe.cut, labels)
-        for plane in item.buffer.planes[1:]:
-            confidence(scores[core.slices], labels, self.recipe.of_class, plane[: core.height, : core.width])
+        planes = [plane[: core.height, : core.width] for plane in item.buffer.planes]
+        write_planes(self.recipe, scores_of(logits[0]), item.buffer.valid, core, planes)
+
+
+def planes_on_device(recipe: Recipe, logits: Tensor) -> list[Tensor]:
+    """Labels, and confidences if asked for, u8 (n, h, w) each, of logits (n, c, h, w), by the same rules as the CPU's kernels but for
+    pixels without data, which have a class too."""
+    scores = logits.float()
+    if scores.shape[1] == 1:
+        labels = (scores[:, 0] >= recipe.cut).long()
+        chances = torch.cat([torch.sigmoid(-scores), torch.sigmoid(scores)], 1)
+    else:
+        labels, chances = scores.argmax(1), scores
+    planes = [labels.to(torch.uint8)]
+    if len(recipe.planes) > 1:
+        chances = chances if scores.shape[1] == 1 else torch.softmax(chances, 1)
+        own = labels if recipe.of_class < 0 else torch.full_like(labels, recipe.of_class)
+        planes.append((254 * chances.gather(1, own[:, None])[:, 0] + 0.5).to(torch.uint8))
+    return planes
 
 
 class GpuEngine:
@@ -149,29 +173,14 @@ class GpuEngine:
         compute.wait_stream(self._copy)
         logits = self.network(inputs)
         used.record(compute)
-        planes = self._planes(logits)
+        h, core = self.recipe.model.halo, self.recipe.core
+        planes = planes_on_device(self.recipe, logits[:, :, h : h + core, h : h + core])
         for k, item in enumerate(group):
             for plane, host in zip(planes, item.buffer.extra[1], strict=True):
                 host.copy_(plane[k], non_blocking=True)
         landed = torch.cuda.Event()
         landed.record(compute)
         return landed
-
-    def _planes(self, logits: Tensor) -> list[Tensor]:
-        """Labels, and confidences if asked for, u8 (batch, core, core), by the same rules as the CPU's kernels."""
-        h, core = self.recipe.model.halo, self.recipe.core
-        scores = logits[:, :, h : h + core, h : h + core].float()
-        if scores.shape[1] == 1:
-            labels = (scores[:, 0] >= self.recipe.cut).long()
-            chances = torch.cat([torch.sigmoid(-scores), torch.sigmoid(scores)], 1)
-        else:
-            labels, chances = scores.argmax(1), scores
-        planes = [labels.to(torch.uint8)]
-        if len(self.recipe.planes) > 1:
-            chances = chances if scores.shape[1] == 1 else torch.softmax(chances, 1)
-            own = labels if self.recipe.of_class < 0 else torch.full_like(labels, self.recipe.of_class)
-            planes.append((254 * chances.gather(1, own[:, None])[:, 0] + 0.5).to(torch.uint8))
-        return planes
 
     def _land(self, group: list[Item], landed: torch.cuda.Event, done: Callable[[Item], None]) -> None:
         landed.synchronize()

@@ -20,7 +20,8 @@ _CORE = 1024
 @dataclass(frozen=True)
 class Options(MapOptions):
     """core: 0 = 1024, or what a fixed-shape network leaves. halo: -1 = the network's. readers: threads, 0 = 1 on a CPU, the cores but
-    one beside a GPU. probability: name of the class whose probability /confidence holds.
+    one beside a GPU. probability: name of the class whose probability /confidence holds. gallery_memory: MB that a gallery's networks
+    take at most on a rank.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Options(MapOptions):
     resample: bool = False
     compile: bool = False
     batch: int = 8
+    gallery_memory: int = 2000
 
     @property
     def planes(self) -> tuple[str, ...]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
-import msgspec
 import torch
 
 from hpcseg import device
 from hpcseg.environment import peak_memory
-from hpcseg.inference.engine import make_engine
 from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import Settled, settle
-from hpcseg.kernels.warm import compile_kernels
+from hpcseg.inference.route import Route, open_route
 from hpcseg.mapping.report import RankReport, Summary, write_reports
 from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
 from hpcseg.mapping.writer import Writer
@@ -21,18 +20,22 @@ from hpcseg.mpi import Comm, Pulse, first_on_node
 from hpcseg.progress import Progress
 
 
-def predict(comm: Comm, options: Options, stop: threading.Event) -> Summary | None:
-    """Map all scenes; collective. stop: when set, on any rank, all finish the tile in hand. Returns the summary on rank 0."""
+def predict(
+    comm: Comm, options: Options, stop: threading.Event, choose: Callable[[Comm, Options], Route] = open_route
+) -> Summary | None:
+    """Map all scenes; collective. stop: when set, on any rank, all finish the tile in hand. choose: opens what labels them.
+    Returns the summary on rank 0."""
     begin = time.perf_counter()
     with Pulse(comm, options.stall, stop) as pulse:
-        settled = settle(comm, pulse, options)
+        route = choose(comm, options)
+        settled = settle(comm, pulse, options, route)
         announce(comm, settled)
         recipe = settled.recipe
         dtypes = sorted({scene.dtype for scene in settled.scenes})
-        first_on_node(comm, lambda: compile_kernels(dtypes, recipe.precision == "bf16", recipe.model.logits))
-        writer = open_files(comm, pulse, settled, options, _mapper(settled))
+        first_on_node(comm, lambda: route.compile(dtypes, recipe))
+        writer = open_files(comm, pulse, settled, options, _mapper(route))
         progress = Progress("tiles", settled.plan.size, comm.rank == 0)
-        report = _map_span(comm, pulse, settled, options, writer, progress)
+        report = _map_span(comm, pulse, settled, route, options, writer, progress)
         pulse.wait_for_all(lambda: progress.show(pulse.total_tiles))
         progress.close()
         writer.close()
@@ -44,18 +47,19 @@ def predict(comm: Comm, options: Options, stop: threading.Event) -> Summary | No
     return summary
 
 
-def _mapper(settled: Settled) -> Mapper:
-    model = settled.recipe.model
-    said = {"model_toml": msgspec.json.encode(model.spec).decode()}
-    return Mapper(model.name, model.spec.classes, device.name(), {"torch": torch.__version__}, said)
+def _mapper(route: Route) -> Mapper:
+    return Mapper(route.model.name, route.model.spec.classes, device.name(), {"torch": torch.__version__}, route.said)
 
 
-def _map_span(comm: Comm, pulse: Pulse, settled: Settled, options: Options, writer: Writer, progress: Progress) -> RankReport:
+def _map_span(
+    comm: Comm, pulse: Pulse, settled: Settled, route: Route, options: Options, writer: Writer, progress: Progress
+) -> RankReport:
     """The tiles of one rank: everything in it is independent of other ranks."""
     grids, where = [layout.grid for layout in settled.layouts], device.choose()
-    engine = make_engine(settled.recipe, grids, where, options.threads)
+    engine = route.make_engine(settled.recipe, grids, where, options)
     way = Pass(settled.scenes, grids, settled.values, settled.plan, engine, count_readers(options, where))
     report, _ = run_pass(comm, pulse, way, options, writer, progress)
+    route.report(engine, report)
     report.peak_memory_mb = peak_memory() / 1e6
     return report
 

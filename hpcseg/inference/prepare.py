@@ -16,12 +16,13 @@ from hpcseg.config import ModelSpec
 from hpcseg.errors import ReadError, SceneError, UsageError
 from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, scores_of, window_tensor
 from hpcseg.inference.options import Options, choose_core, fixed_values, identity_of
+from hpcseg.inference.route import Route
 from hpcseg.kernels.filters import Prefilter
 from hpcseg.kernels.labels import label
 from hpcseg.mapping import settle as mapping
 from hpcseg.mapping.options import describe_entry, layout_of
 from hpcseg.mapping.settle import check_identities, check_space, find_done, find_earlier, open_scenes, plan_tiles
-from hpcseg.models import Model, load_model
+from hpcseg.models import Model
 from hpcseg.models.optimise import Precision
 from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.prefilter import check_scene, fit_prefilters
@@ -43,12 +44,6 @@ class Settled(mapping.Settled):
     recipe: Recipe
 
 
-def open_model(comm: Comm, options: Options) -> Model:
-    """The model, loaded on every rank; a foreign network is probed on rank 0 alone. Collective."""
-    found = on_root(comm, lambda: load_model(options.model, options.any_network).found)
-    return load_model(options.model, options.any_network, found)
-
-
 def _fitting(entry: Entry, scene: Scene, options: Options, spec: ModelSpec) -> Scene:
     """The scene, resampled if asked for, if the network and its filter can take it. Raises SceneError."""
     if len(scene.bands) != spec.bands:
@@ -62,9 +57,9 @@ def _fitting(entry: Entry, scene: Scene, options: Options, spec: ModelSpec) -> S
     raise SceneError(f"has pixels of {metres:.3g} m, the model was trained on {spec.resolution:g} m: --resample or --any-resolution")
 
 
-def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
+def settle(comm: Comm, pulse: Pulse, options: Options, route: Route) -> Settled:
     """Decide everything that all ranks must agree on. Collective. Raises UsageError or StoreError, shared by all ranks."""
-    model = open_model(comm, options)
+    model = route.model
     notes: list[str] = []
     entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
     scenes, refused = open_scenes(comm, entries, options, lambda entry, scene: _fitting(entry, scene, options, model.spec))
@@ -81,7 +76,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     precision, choice = _choose_precision(comm, options, recipe, scenes, values, stored)
     notes += choice
     recipe = dataclasses.replace(recipe, precision=precision)
-    layouts = [layout_of(scene, core, recipe.model.halo, options.planes) for scene in scenes]
+    layouts = [layout_of(scene, core, recipe.model.halo, options.planes, route.cell) for scene in scenes]
     identities = [
         identity_of(scene, recipe.model, layout, options, precision, value.prefilter)
         for scene, layout, value in zip(scenes, layouts, values, strict=True)
@@ -90,7 +85,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options) -> Settled:
     pulse.step()
     done = find_done(comm, pulse, layouts, stored)
     on_root(comm, lambda: check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
-    plan = plan_tiles(comm, scenes, layouts, done)
+    plan = plan_tiles(comm, scenes, layouts, done, route.price)
     asked = {entry.name: entry for entry in entries}
     return Settled(scenes, layouts, identities, values, paths, plan, refused, asked, notes, recipe)
 

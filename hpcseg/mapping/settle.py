@@ -16,6 +16,7 @@ from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.partition import Plan, Work, make_plan
 from hpcseg.raster import Entry, Scene, Values, estimate_cost
 from hpcseg.store import Layout
+from hpcseg.tiles import Grid
 
 _CRC_BATCH = 32
 
@@ -124,9 +125,20 @@ def find_done(comm: Comm, pulse: Pulse, layouts: Sequence[Layout], stored: Seque
     return done
 
 
-def plan_tiles(comm: Comm, scenes: Sequence[Scene], layouts: Sequence[Layout], done: Sequence[np.ndarray]) -> Plan:
-    """The partition of all tiles that are not done. Collective."""
-    costs = share_out(comm, list(zip(scenes, layouts, strict=True)), lambda each: estimate_cost(each[0], each[1].grid))
+def plan_tiles(
+    comm: Comm, scenes: Sequence[Scene], layouts: Sequence[Layout], done: Sequence[np.ndarray],
+    price: Callable[[Scene, Grid, np.ndarray], np.ndarray] = lambda scene, grid, cost: cost,
+) -> Plan:  # fmt: skip
+    """The partition of all tiles that are not done. Collective.
+
+    price: what a scene's tiles cost, int64 (ny * nx,) in any unit, from 1 where there seem to be data, else 0.
+    """
+
+    def look(each: tuple[Scene, Layout]) -> np.ndarray:
+        scene, grid = each[0], each[1].grid
+        return price(scene, grid, estimate_cost(scene, grid))
+
+    costs = share_out(comm, list(zip(scenes, layouts, strict=True)), look)
     works = [Work(y.grid, scene.striped, cost, old) for scene, y, cost, old in zip(scenes, layouts, costs, done, strict=True)]
     return make_plan(works, comm.size)
 

@@ -18,6 +18,7 @@ from hpcseg.inference import prepare
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
 from hpcseg.inference.prepare import settle
+from hpcseg.inference.route import open_route
 from hpcseg.mapping import settle as mapping
 from hpcseg.mapping.settle import open_scenes
 from hpcseg.mpi import Pulse
@@ -49,7 +50,7 @@ def run(alone):
 def settled(alone):
     def decide(chosen):
         with Pulse(alone, 60.0, threading.Event()) as pulse:
-            return settle(alone, pulse, chosen)
+            return settle(alone, pulse, chosen, open_route(alone, chosen))
 
     return decide
 

@@ -20,7 +20,8 @@ from hpcseg import __version__, store
 from hpcseg.area import BLOCK, class_areas_m2, pixel_area_m2, pixel_width_m, reference_system
 from hpcseg.config import Class
 from hpcseg.errors import SceneError, StoreError, UsageError
-from hpcseg.products.cog import ClassShare, Product, legend, publishing, raising_gdal, rgb, text, tile_notes, windows
+from hpcseg.products.cog import ClassShare, Product, legend, publishing, rgb, text, tile_notes, windows
+from hpcseg.products.picture import read_picture
 from hpcseg.store import NODATA, Stored
 
 _LONGEST = 1600
@@ -134,49 +135,18 @@ def _colours(picture: np.ndarray, classes: list[Class]) -> np.ndarray:
 
 
 def read_scene(scene: Path, stored: Stored, shape: tuple[int, int]) -> np.ndarray:
-    """The scene shrunk to `shape` as RGBA, u8 (height, width, 4), stretched from the 2nd to the 98th percentile.
+    """The scene shrunk to `shape` as RGBA, u8 (height, width, 4), see `read_picture`.
 
-    Red, green and blue are those that the file names, else its first three bands, else its first as grey. Bytes are stretched
-    together, which keeps their hues. Raises SceneError, and UsageError if the scene has not the map's size.
+    Raises SceneError, and UsageError if the scene has not the map's size.
     """
     try:
-        with raising_gdal():
-            dataset = gdal.Open(str(scene))
-            size, grid = (dataset.RasterYSize, dataset.RasterXSize), stored.layout.grid
-            if size != (grid.height, grid.width):
-                raise UsageError(f"{scene} has {size[0]}x{size[1]} pixels, the map {grid.height}x{grid.width}: not its scene")
-            bands = [dataset.GetRasterBand(k) for k in _visible_bands(dataset)]
-            values, valid = _read_bands(bands, shape)
+        dataset = gdal.Open(str(scene))
     except RuntimeError as error:
         raise SceneError(f"{scene} cannot be read: {error}") from error
-    shade = _stretch(values, valid, together=bands[0].DataType == gdal.GDT_Byte)
-    colours = np.broadcast_to(np.moveaxis(shade, 0, -1), (*shape, 3))
-    return np.concatenate([colours, 255 * valid[..., None]], -1).astype(np.uint8)
-
-
-def _visible_bands(dataset: gdal.Dataset) -> list[int]:
-    named = {dataset.GetRasterBand(k).GetColorInterpretation(): k for k in range(dataset.RasterCount, 0, -1)}
-    wanted = (gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand)
-    if all(color in named for color in wanted):
-        return [named[color] for color in wanted]
-    return [1, 2, 3] if dataset.RasterCount >= 3 else [1]
-
-
-def _read_bands(bands: list[gdal.Band], shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Bands averaged down to `shape`, f32 (bands, height, width), and where all of them are valid."""
-    size = {"buf_xsize": shape[1], "buf_ysize": shape[0]}
-    values = [band.ReadAsArray(**size, buf_type=gdal.GDT_Float32, resample_alg=gdal.GRIORA_Average) for band in bands]
-    masks = [band.GetMaskBand().ReadAsArray(**size) for band in bands]
-    return np.stack(values), np.isfinite(values).all(0) & np.all(masks, 0)
-
-
-def _stretch(values: np.ndarray, valid: np.ndarray, together: bool) -> np.ndarray:
-    """Values to 0..255, f32."""
-    if not valid.any():
-        return np.zeros_like(values)
-    low, high = np.percentile(values[:, valid], (2, 98), axis=None if together else 1, keepdims=True)
-    low, high = (np.reshape(limit, (-1, 1, 1)) for limit in (low, high))
-    return np.clip(np.nan_to_num(values - low) / np.maximum(high - low, 1e-12), 0, 1) * 255
+    size, grid = (dataset.RasterYSize, dataset.RasterXSize), stored.layout.grid
+    if size != (grid.height, grid.width):
+        raise UsageError(f"{scene} has {size[0]}x{size[1]} pixels, the map {grid.height}x{grid.width}: not its scene")
+    return read_picture(str(scene), shape)
 
 
 class _Sheet:

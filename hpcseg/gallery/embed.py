@@ -50,8 +50,10 @@ def make_hasher(features: int, hidden: int, bits: int) -> nn.Sequential:
 
 
 class Encoder:
-    """Deep features of cells. cell, reduce: as in GallerySpec. where: the device. Raises UsageError for a network that has no encoder
-    that works alone, or a cell that it cannot take."""
+    """Deep features of cells. cell, bands, reduce: as in GallerySpec. where: the device.
+
+    Raises UsageError for a network that has no encoder that works alone, or a cell that it cannot take.
+    """
 
     def __init__(self, model: Model, cell: int, reduce: int = 1, where: torch.device = _CPU) -> None:
         if model.found is not None or isinstance(model.network, SegNet) or not hasattr(model.network, "encoder"):
@@ -61,7 +63,7 @@ class Encoder:
                 f"a cell of {cell} pixels, reduced {reduce} times: wanted a multiple of {reduce * model.stride}, for the stride"
                 f" {model.stride} of {model.spec.network}"
             )
-        self.cell, self.bands, self._reduce, self._where = cell, model.spec.bands, reduce, where
+        self.cell, self.bands, self.reduce, self._where = cell, model.spec.bands, reduce, where
         network = for_inference(model, where, "fp32")
         assert isinstance(network, nn.Module)
         self._network = network
@@ -76,7 +78,7 @@ class Encoder:
         if inside is not None and inside != (self.cell, self.cell):
             reflect(own, self.bands, 0, inside[0], 0, inside[1], self.cell)
         pixels = torch.from_numpy(own).view(1, self.cell, self.cell, self.bands).permute(0, 3, 1, 2)
-        return nn.functional.avg_pool2d(pixels, self._reduce) if self._reduce > 1 else pixels
+        return nn.functional.avg_pool2d(pixels, self.reduce) if self.reduce > 1 else pixels
 
     @torch.inference_mode()
     def features(self, small: Tensor) -> np.ndarray:
@@ -101,11 +103,9 @@ class Embedder:
         """Deep features of a cell, float32 (d,). window, inside: see Encoder.shrink."""
         return self.encoder.features(self.encoder.shrink(window, inside))
 
-    @torch.inference_mode()
     def code(self, features: np.ndarray) -> np.uint64:
         """The code of features (d,)."""
-        # A tensor of torch's own is aligned: what its libraries add up does not hang on where NumPy put the features.
-        return pack_signs(self._hasher(torch.tensor(features)[None]).numpy() > 0)[0]
+        return code_of(self._hasher, features)
 
     def buckets(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Bucket and distance of codes, uint64 (n,), to the nearest centroid, uint8 (n,) each; ties go to the lower number, what lies
@@ -123,6 +123,13 @@ class Embedder:
         """Code, bucket and distance of a cell. window, inside: see Encoder.shrink."""
         code = self.code(self.features(window, inside))
         return code, *self.bucket(code)
+
+
+@torch.inference_mode()
+def code_of(hasher: nn.Module, features: np.ndarray) -> np.uint64:
+    """The code that a hashing network gives features (d,): bit k is 1 where output k is above 0."""
+    # A tensor of torch's own is aligned: what its libraries add up does not hang on where NumPy put the features.
+    return pack_signs(hasher(torch.tensor(features)[None]).numpy() > 0)[0]
 
 
 def load_hasher(path: Path, bits: int) -> nn.Sequential:

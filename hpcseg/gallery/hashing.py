@@ -1,0 +1,95 @@
+"""The hashing network: features to K outputs whose signs are a code, near for cells of one cluster and far for those of others."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hpcseg.config import Record
+from hpcseg.gallery.clusters import Standard
+from hpcseg.gallery.embed import make_hasher
+from hpcseg.mpi import Comm
+from hpcseg.training.averaging import Averaging
+from hpcseg.training.samples import share_of
+
+
+class HashSettings(Record, frozen=True):
+    """bits: of a code. hidden: width of the layer before them. batch: cells of a step, over all ranks. quantisation: weight of the term
+    that draws outputs to -1 and 1."""
+
+    bits: int = 64
+    hidden: int = 128
+    epochs: int = 60
+    batch: int = 256
+    rate: float = 1e-3
+    quantisation: float = 0.1
+    seed: int = 0
+
+
+def train_hasher(
+    comm: Comm, averaging: Averaging, features: np.ndarray, clusters: np.ndarray, settings: HashSettings
+) -> tuple[nn.Sequential, list[float]]:
+    """A hashing network for features (n, d) of known clusters (n,), the same on all ranks, and its loss by epoch. Collective.
+
+    A batch is shared out over the ranks, whose gradients add up to that of the whole. The network takes features as they are: their
+    standardisation is folded into its first layer.
+    """
+    standard = Standard.of(features)
+    points, labels = torch.from_numpy(standard.apply(features)).float(), torch.from_numpy(clusters)
+    torch.manual_seed(settings.seed)
+    hasher = make_hasher(features.shape[1], settings.hidden, settings.bits)
+    hasher.load_state_dict(comm.bcast(hasher.state_dict()))
+    optimizer = torch.optim.Adam(hasher.parameters(), settings.rate)
+    losses = []
+    for epoch in range(settings.epochs):
+        order = np.random.default_rng([settings.seed, epoch]).permutation(len(points))
+        total = 0.0
+        for start in range(0, len(order), settings.batch):
+            batch = order[start : start + settings.batch]
+            mine = share_of(np.arange(len(batch)), comm.rank, comm.size)
+            loss = pair_loss(torch.tanh(hasher(points[batch])), labels[batch], mine, settings.quantisation)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            _add_up_gradients(averaging, hasher)
+            optimizer.step()
+            total += float(loss.detach()) * len(batch)
+        losses.append(sum(comm.allgather(total)) / len(order))
+    hasher.load_state_dict(comm.bcast(hasher.state_dict()))
+    return fold_standard(hasher, standard), losses
+
+
+def pair_loss(outputs: Tensor, labels: Tensor, mine: np.ndarray, quantisation: float) -> Tensor:
+    """What the rows `mine` of a batch, outputs (n, K) in -1..1, add to its loss; over all rows the loss of the whole.
+
+    Pairs of one cluster are to agree in all bits, others in at most half of them; pairs of either sort weigh as much together. With it
+    goes the mean of (|output| - 1)**2. (After Liu, Wang, Shan, Chen, CVPR 2016, eq. 4: a contrastive loss with a margin, and a term that
+    draws outputs to signs; here of the cosine of codes in place of their distance.)
+    """
+    same = labels[mine, None] == labels[None]
+    agreement = outputs[mine] @ outputs.T / outputs.shape[1]
+    pull = torch.where(same, (1 - agreement) ** 2, 0.0)
+    push = torch.where(same, 0.0, agreement.clamp(min=0) ** 2)
+    alike = (labels[:, None] == labels[None]).sum()
+    others = (labels.numel() ** 2 - alike).clamp(min=1)
+    rest = ((outputs[mine].abs() - 1) ** 2).sum() / outputs.numel()
+    return pull.sum() / alike + push.sum() / others + quantisation * rest
+
+
+def _add_up_gradients(averaging: Averaging, network: nn.Module) -> None:
+    parameters = list(network.parameters())
+    sizes = [p.numel() for p in parameters]
+    flat = torch.cat([torch.zeros(p.numel()) if p.grad is None else p.grad.flatten() for p in parameters])
+    for parameter, gradient in zip(parameters, averaging.add_up(flat, sizes).split(sizes), strict=True):
+        parameter.grad = gradient.view(parameter.shape)
+
+
+@torch.no_grad()
+def fold_standard(hasher: nn.Sequential, standard: Standard) -> nn.Sequential:
+    """The hashing network of features as they are, from that of standardised ones."""
+    first = hasher[0]
+    assert isinstance(first, nn.Linear)
+    weight = first.weight.double() / torch.from_numpy(standard.scale)
+    first.bias -= (weight @ torch.from_numpy(standard.mean)).float()
+    first.weight.copy_(weight)
+    return hasher.eval()

@@ -113,12 +113,14 @@ def ice(
               help="Filter that comes first.")  # fmt: skip
 @click.option("--looks", type=float, default=4.4, show_default=True, help="With lee: looks of the values.")
 @click.option("--speckle-radius", type=int, default=2, show_default=True, help="With lee: of its square, in pixels.")
+@click.option("--doubt", type=float, default=0.0, show_default=True, metavar="SHARE", help="Share of the levels on either side of the "
+              "threshold that stays unlabelled: for training.")  # fmt: skip
 @click.option("--before", default=None, metavar="SCENES", help="The scene before the flood, or a folder of such by name: tells flood from "
               "permanent water. A manifest's column before comes first.")  # fmt: skip
 @label_options
 def water(comm: Any, sfs_mode: str, spectral: int, spatial: int, before: str | None, **arguments: Any) -> int:
     """Label open water in radar SCENES of one band, by a threshold that is the scene's own."""
-    names = ("scale", "method", "feature", "polarity", "db_per_unit", "fallback", "speckle", "looks", "speckle_radius")
+    names = ("scale", "method", "feature", "polarity", "db_per_unit", "fallback", "speckle", "looks", "speckle_radius", "doubt")
     own = {name: arguments.pop(name) for name in names}
     if before is None and any_before(comm, arguments["scenes"], arguments["assets"]):
         before = ""

@@ -25,6 +25,9 @@ class WaterOptions:
     fallback: threshold where no cell has two modes, in the scene's own values, or of the texture. radius: of the square of the mean.
     cell_share: valid pixels that a cell needs to be judged. speckle: lee = Lee's filter of the values in power comes first; looks: theirs,
     those of Sentinel-1's ground range products unless told; speckle_radius: of its square.
+
+    doubt: share of all levels on either side of the threshold that is not labelled, 255. A network that learns from the rest alone sets
+    its own border between them, from pixels where the mean is blurred over a shore or a river thinner than its square.
     """
 
     scale: Literal["amplitude", "power", "db"]
@@ -39,6 +42,7 @@ class WaterOptions:
     speckle: Literal["none", "lee"] = "none"
     looks: float = 4.4
     speckle_radius: int = 2
+    doubt: float = 0.0
 
     @property
     def above(self) -> bool:
@@ -58,6 +62,8 @@ class WaterOptions:
         for name, value in {"db-per-unit": self.db_per_unit, "looks": self.looks}.items():
             if not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"--{name} {value:g}: wanted more than 0")
+        if not 0 <= self.doubt < 0.5:
+            raise UsageError(f"--doubt {self.doubt:g}: wanted a share of 0 to below 0.5")
         if not 1 <= self.speckle_radius <= 50:
             raise UsageError(f"--speckle-radius {self.speckle_radius}: wanted 1 to 50 pixels")
 

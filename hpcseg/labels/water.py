@@ -54,7 +54,7 @@ def water_teacher(options: WaterOptions, before: str | None = None) -> Teacher:
         return [find_limits(bands[0].percentiles, options) for bands in found], unread
 
     gather = list if before is None else lambda entries: with_before(entries, before)
-    steps = (MeanStep(options, dates), CutStep(options.above, dates))
+    steps = (MeanStep(options, dates), CutStep(options, dates))
     parameters = asdict(options) | {"sfs": options.sfs._asdict(), "dates": dates}
     classes = CLASSES if dates == 1 else FLOOD_CLASSES
     trial = find_limits((1.0, 2.0), options)

@@ -163,17 +163,23 @@ class CutStep(Step):
     reads_scene = False
     reads_scratch = True
 
-    def __init__(self, above: bool, dates: int) -> None:
-        self._above, self._dates = above, dates
+    def __init__(self, options: WaterOptions, dates: int) -> None:
+        self._above, self._dates = options.above, dates
+        self._doubt = round(255 * PARTS * options.doubt)
 
     def run(self, view: View, fit: Fit, total: Any) -> None:
         means, out = _by_date(view.scratch, self._dates), view.planes[0]
-        cut_levels(means[0], fit["thresholds"][0], self._above, out)
+        self._cut(means[0], fit["thresholds"][0], out)
         if self._dates == 2:
             before = np.empty(out.shape, np.uint8)
-            cut_levels(means[1], fit["thresholds"][1], self._above, before)
+            self._cut(means[1], fit["thresholds"][1], before)
             out[(out == PERMANENT) & (before == DRY)] = FLOOD
             np.maximum(out, 255 * (before == 255).astype(np.uint8), out=out)
+
+    def _cut(self, means: np.ndarray, threshold: int, out: np.ndarray) -> None:
+        cut_levels(means, threshold, self._above, out)
+        if self._doubt:
+            out[np.abs(means.astype(np.int32) - threshold) < self._doubt] = 255
 
 
 def holds_water_and_land(counts: np.ndarray, options: WaterOptions) -> bool:

@@ -126,12 +126,26 @@ def test_the_side_of_water_may_be_told(run, plane, scene, polarity, water):
         (WaterOptions("db", db_per_unit=0.0), "--db-per-unit 0: wanted more than 0"),
         (WaterOptions("db", sfs=Sfs(spatial=500)), "spatial 500"),
         (WaterOptions("db", looks=0.0), "--looks 0: wanted more than 0"),
+        (WaterOptions("db", doubt=0.5), "--doubt 0.5: wanted a share of 0 to below 0.5"),
         (WaterOptions("db", speckle_radius=0), "--speckle-radius 0: wanted 1 to 50 pixels"),
     ],
 )
 def test_wrong_use_is_named(options, named):
     with pytest.raises(UsageError, match=named):
         water_teacher(options)
+
+
+def test_doubt_leaves_levels_near_the_threshold_unlabelled(run, plane, scene, tmp_path):
+    power, lake = speckled()
+    path = scene("s", power)
+    run(water_teacher(WaterOptions("power")), path)
+    run(water_teacher(WaterOptions("power", doubt=0.15)), path, out=tmp_path / "sure")
+    every, sure = plane("s"), plane("s", out="sure")
+    known = sure != 255
+    np.testing.assert_array_equal(every[known], sure[known])
+    # The shore is blurred by the square of the mean, all else is clear.
+    assert 0.005 < (~known).mean() < 0.05
+    assert (sure[known] == lake[known]).mean() > 0.999
 
 
 def modes(low, high, spread=10):

@@ -9,15 +9,18 @@ import click
 
 from hpcseg.cli import config_option, scene_options, stall_option, threads_option
 from hpcseg.environment import stop_requested
+from hpcseg.gallery.members import is_gallery
+from hpcseg.gallery.predict import open_gallery_route
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
+from hpcseg.inference.route import open_route
 from hpcseg.mapping.report import report_lines
 from hpcseg.mapping.run import exit_code
 
 
 @click.command("predict")
 @click.argument("scenes", nargs=-1, required=True)
-@click.option("--model", required=True, help="A shipped model's name, a model folder, or a .pt2 or TorchScript file.")
+@click.option("--model", required=True, help="A shipped model's name, a model folder, a .pt2 or TorchScript file, or a model gallery.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the prediction files, <scene>.h5 each.")
 @click.option("--core", type=click.IntRange(0), default=0, help="Edge of what a tile writes. Default 1024.")
 @click.option("--halo", type=click.IntRange(-1), default=-1, help="What a tile reads beyond its core; default: what the network needs.")
@@ -32,6 +35,8 @@ from hpcseg.mapping.run import exit_code
 @click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read.")
 @click.option("--compile", is_flag=True, help="torch.compile the network.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a forward pass on a GPU.")
+@click.option("--gallery-memory", type=click.IntRange(1), default=2000, show_default=True,
+              help="MB that the networks of a gallery take at most on a rank; fewer mean that they are loaded again.")  # fmt: skip
 @click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1 on a CPU, more on a GPU.")
 @click.option("--cache", "cache_mb", type=click.IntRange(1), default=64, show_default=True, help="MB of decoded pixels that a rank keeps.")
 @threads_option
@@ -40,7 +45,8 @@ from hpcseg.mapping.run import exit_code
 @click.pass_obj
 def command(comm: Any, cache_mb: int, **arguments: Any) -> int:
     """Map SCENES (files, globs, folders, manifests, a.tif+b.tif) with a model. Run it again to resume."""
-    summary = predict(comm, Options(cache=cache_mb << 20, **arguments), stop_requested)
+    options = Options(cache=cache_mb << 20, **arguments)
+    summary = predict(comm, options, stop_requested, open_gallery_route if is_gallery(options.model) else open_route)
     if summary is not None:
         for name, window, reason in summary.failed:
             print(f"failed {name} {window}: {reason}")

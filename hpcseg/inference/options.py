@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,7 +60,8 @@ def choose_core(options: Options, model: Model) -> int:
         if options.core not in (0, core):
             raise UsageError(f"--core {options.core}: this network takes windows of {model.window} only, which leaves a core of {core}")
         return core
-    core = options.core or -(-max(_CORE, 4 * model.halo) // 64) * 64
+    unit = math.lcm(64, model.stride)
+    core = options.core or -(-max(_CORE, 4 * model.halo) // unit) * unit
     if core % model.stride:
         raise UsageError(f"--core {core} is no multiple of the network's stride {model.stride}")
     return core

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,9 +13,15 @@ import numpy as np
 
 from hpcseg.raster import Entry
 
+STAGES = ("features", "hash", "segment")
+
 
 class RankReport(msgspec.Struct):
-    """What one rank did. seconds: by stage, summed over its threads. failed: (scene, window, reason)."""
+    """What one rank did. seconds: by stage, summed over its threads. failed: (scene, window, reason).
+
+    With a gallery, cells: of each bucket that the rank mapped, by its number, "mono" = too far from all. networks: loads, swaps and
+    peak_mb, the most memory that they took.
+    """
 
     rank: int
     host: str
@@ -27,6 +33,8 @@ class RankReport(msgspec.Struct):
     seconds: dict[str, float] = {}
     failed: list[tuple[str, str, str]] = []
     peak_memory_mb: float = 0.0
+    cells: dict[str, int] = {}
+    networks: dict[str, float] = {}
 
     def add_seconds(self, more: Mapping[str, float]) -> None:
         """Add the time of another pass over tiles."""
@@ -111,4 +119,25 @@ def report_lines(summary: Summary) -> list[str]:
         f"ground={sum(rank.mapped_m2 for rank in summary.ranks) / wall / 1e6:.3f} km2/s",
         f"load_balance={np.mean(useful) / max(max(useful), 1e-9):.3f}",
         f"imbalance={summary.imbalance:.4f}",
+        *_gallery_lines(summary.ranks),
+    ]
+
+
+def _gallery_lines(ranks: Sequence[RankReport]) -> list[str]:
+    """What the forward passes of a gallery consist of, how many cells each bucket has, and what its networks took."""
+    told = [rank.networks for rank in ranks if rank.networks]
+    if not told:
+        return []
+    seconds = {key: sum(rank.seconds.get(key, 0.0) for rank in ranks) for key in STAGES}
+    cells: dict[str, int] = {}
+    for rank in ranks:
+        for bucket, count in rank.cells.items():
+            cells[bucket] = cells.get(bucket, 0) + count
+    return [
+        *(f"{key}={value:.2f} s" for key, value in seconds.items()),
+        f"cells={sum(cells.values())}",
+        *(f"cells_{bucket}={cells[bucket]}" for bucket in sorted(cells, key=lambda name: (len(name), name))),
+        f"network_loads={sum(int(each['loads']) for each in told)}",
+        f"network_swaps={sum(int(each['swaps']) for each in told)}",
+        f"network_memory={max(each['peak_mb'] for each in told):.1f} MB",
     ]

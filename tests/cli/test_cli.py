@@ -37,7 +37,7 @@ def asked(monkeypatch, hpcseg, tmp_path):
 
     seen = []
 
-    def catch(comm, options, stop):
+    def catch(comm, options, stop, choose):
         seen.append(options)
         raise StoppedError("seen")
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what is missing, checks style and types, runs the tests: two at a time, then those that start mpirun one by one.
+# Sets up what is missing, checks style and types, runs the tests: two at a time, then those that have deadlines one by one.
 #
 #   bash run/test.sh                  the short suite
 #   bash run/test.sh --all            also the tests marked long
@@ -19,6 +19,6 @@ ruff check --quiet .
 mypy
 # No tests at all (5) is no failure: a choice by -k may leave one half empty.
 suite() { python -m pytest -q "$@" "${words[@]}" </dev/null || [ $? = 5 ]; }
-suite -n 2 -m "not mpi$short"
-# Tests that start mpirun want the machine for themselves.
-suite -m "mpi$short"
+# A module's tests stay together: they share what they set up.
+suite -n 2 --dist loadscope -m "not alone$short"
+suite -m "alone$short"

@@ -19,7 +19,7 @@ from mpi.launch import Job, needs_mpirun, own_lines, run, start, value
 from faults.conftest import Work, check_files, done_tiles
 from hpcseg import store
 
-pytestmark = [pytest.mark.mpi, needs_mpirun]
+pytestmark = [pytest.mark.mpi, pytest.mark.alone, needs_mpirun]
 END_SECONDS = 10.0
 WINDOW = r"rows \d+:\d+, cols \d+:\d+"
 

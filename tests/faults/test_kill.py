@@ -14,7 +14,7 @@ from mpi.launch import needs_mpirun, run
 
 from faults.conftest import Work, check_files, done_tiles
 
-pytestmark = [pytest.mark.mpi, needs_mpirun]
+pytestmark = [pytest.mark.mpi, pytest.mark.alone, needs_mpirun]
 DEATH_SECONDS = 10.0
 
 

@@ -16,7 +16,7 @@ from mpi.launch import Job, needs_mpirun, own_lines, run, start, value
 from hpcseg.training.checkpoint import NAME
 from training.field import truth_of, write_config, write_raster
 
-pytestmark = [pytest.mark.mpi, needs_mpirun]
+pytestmark = [pytest.mark.mpi, pytest.mark.alone, needs_mpirun]
 END_SECONDS = 10.0
 STEPS = 8 * 6
 NETWORKS = {

@@ -64,6 +64,17 @@ def _all_finite_typed(pixels, row):
     return look
 
 
+def _both_bytes(cell, out):
+    """Whether pixels may go to the output as they are, if their values do not change."""
+    return cell.dtype == np.uint8 and out.dtype == np.uint8
+
+
+@overload(_both_bytes)
+def _both_bytes_typed(cell, out):
+    same = cell.dtype == types.uint8 and out.dtype == types.uint8
+    return lambda cell, out: same
+
+
 @njit(nogil=True, cache=True)
 def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, offset, missing, out, valid):
     """Normalise a part of a cell into its place in a window: value * scale + offset, `missing` where there is no data.
@@ -78,19 +89,27 @@ def normalise(cell, mask, source, target, nodata, has_nodata, strict, scale, off
     bands, length = nodata.size, source.width * nodata.size
     row = np.empty(length, np.float32)
     checked = mask.size > 0 or has_nodata.any()
+    copied = not checked and _both_bytes(cell, out) and (scale[:length] == 1).all() and (offset[:length] == 0).all()
     total = 0
     for i in range(source.height):
         pixels = cell[source.row + i, source.col * bands : (source.col + source.width) * bands]
+        place = out[target.row + i, target.col * bands : (target.col + target.width) * bands]
+        marks = valid[target.row + i, target.col : target.col + target.width]
+        if copied:
+            for k in range(length):
+                place[k] = pixels[k]
+            marks[:] = 1
+            total += source.width
+            continue
         for k in range(length):
             row[k] = np.float32(pixels[k]) * scale[k] + offset[k]
-        marks = valid[target.row + i, target.col : target.col + target.width]
         if checked or not _all_finite(pixels, row):
             keep = mask[source.row + i, source.col : source.col + source.width] if mask.size else marks[:0]
             total += _blank_invalid(pixels, keep, nodata, has_nodata, strict, missing, row, marks)
         else:
             marks[:] = 1
             total += source.width
-        _store(row, out[target.row + i, target.col * bands : (target.col + target.width) * bands])
+        _store(row, place)
     return total
 
 

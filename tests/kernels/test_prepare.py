@@ -180,3 +180,20 @@ def test_bytes_are_rounded_and_cut_to_their_range(dtype):
     exact, _, _ = run(cell, EMPTY_MASK, whole, whole, cell.shape[:2], True, none)
     out, _, _ = run(cell, EMPTY_MASK, whole, whole, cell.shape[:2], True, none, np.uint8)
     np.testing.assert_array_equal(out, np.clip(np.floor(exact + np.float32(0.5)), 0, 255))
+
+
+def test_bytes_that_keep_their_values_are_copied():
+    cell = cell_of("uint8", 3).reshape(11, -1)
+    source, target = Window(2, 3, 5, 6), Window(4, 1, 5, 6)
+    one, zero = np.ones(39, np.float32), np.zeros(39, np.float32)
+    # Beyond the part's own length, where nothing is read, other numbers may stand.
+    one[18:], zero[18:] = 2, 3
+    found = {}
+    for name, mask in (("copied", EMPTY_MASK), ("converted", np.ones((11, 13), np.uint8))):
+        out, valid = np.full((12, 30), 99, np.uint8), np.full((12, 10), 9, np.uint8)
+        rules = np.zeros(3, np.uint8), np.zeros(3, bool), False, one, zero, np.float32(0)
+        found[name] = out, valid, normalise(cell, mask, source, target, *rules, out, valid)
+    for copied, converted in zip(found["copied"], found["converted"], strict=True):
+        np.testing.assert_array_equal(copied, converted)
+    np.testing.assert_array_equal(found["copied"][0][4:9, 3:21], cell[2:7, 9:27])
+    assert (found["copied"][1] == 1).sum() == 30

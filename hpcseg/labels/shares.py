@@ -14,7 +14,11 @@ from hpcseg.config import Class
 from hpcseg.mapping.report import Summary
 from hpcseg.mapping.settle import Settled
 from hpcseg.mpi import Comm, Pulse, share_out
+from hpcseg.store import PlaneReader
 from hpcseg.tiles import Window
+
+# Blocks are read so many at once, in either direction, as make up the largest chunk.
+_SPAN = 4 * BLOCK
 
 
 class Share(msgspec.Struct):
@@ -43,11 +47,11 @@ class LabelSummary(Summary, kw_only=True):
 
 def count_shares(comm: Comm, pulse: Pulse, settled: Settled, classes: Sequence[Class]) -> dict[str, SceneShares]:
     """The shares of each scene that has a map, by name; ranks share out the reading. Collective."""
-    rows = [(k, row) for k, y in enumerate(settled.layouts) for row in range(0, y.grid.height, BLOCK)]
+    rows = [(k, row) for k, y in enumerate(settled.layouts) for row in range(0, y.grid.height, _SPAN)]
 
     def count(item: tuple[int, int]) -> np.ndarray | None:
         pulse.step()
-        return _count_row(settled, *item, len(classes)) if settled.paths[item[0]].exists() else None
+        return _count_rows(settled, *item, len(classes)) if settled.paths[item[0]].exists() else None
 
     counted: dict[int, list[np.ndarray]] = {}
     for (k, _), found in zip(rows, share_out(comm, rows, count), strict=True):
@@ -55,19 +59,31 @@ def count_shares(comm: Comm, pulse: Pulse, settled: Settled, classes: Sequence[C
             counted.setdefault(k, []).append(found)
     if comm.rank:
         return {}
-    return {settled.scenes[k].name: _shares(settled, k, np.stack(parts), classes) for k, parts in counted.items()}
+    return {settled.scenes[k].name: _shares(settled, k, np.concatenate(parts), classes) for k, parts in counted.items()}
 
 
-def _count_row(settled: Settled, scene: int, row: int, classes: int) -> np.ndarray:
-    """Pixels of each class and of the mask, in each block of a row of blocks: int64 (nx, classes + 1)."""
-    stored, layout = store.read(settled.paths[scene]), settled.layouts[scene]
-    window = Window(row, 0, BLOCK, layout.grid.width).intersect(layout.grid.extent)
-    labels = store.read_window(stored, window)
-    masked = store.read_window(stored, window, "mask") == 1 if "mask" in layout.planes else np.zeros(labels.shape, bool)
-    blocks = [slice(col, col + BLOCK) for col in range(0, layout.grid.width, BLOCK)]
-    return np.stack([
-        np.append(np.bincount(labels[:, part].ravel(), minlength=256)[:classes], masked[:, part].sum()) for part in blocks
-    ])
+def _count_rows(settled: Settled, scene: int, row: int, classes: int) -> np.ndarray:
+    """Pixels of each class and of the mask, in each block of some rows of blocks: int64 (ny, nx, classes + 1)."""
+    stored, extent = store.read(settled.paths[scene]), settled.layouts[scene].grid.extent
+    planes = ["labels", *({"mask"} & set(settled.layouts[scene].planes))]
+    readers = [PlaneReader(stored, plane) for plane in planes]
+    parts = []
+    for col in range(0, extent.width, _SPAN):
+        window = Window(row, col, _SPAN, _SPAN).intersect(extent)
+        labels, mask = np.zeros((2, window.height, window.width), np.uint8)
+        for reader, out in zip(readers, (labels, mask), strict=False):
+            reader.read(window, out)
+        found = [*(labels == k for k in range(classes)), mask == 1]
+        parts.append(np.stack([_count_blocks(each) for each in found], -1))
+    for reader in readers:
+        reader.close()
+    return np.concatenate(parts, axis=1)
+
+
+def _count_blocks(found: np.ndarray) -> np.ndarray:
+    """How many pixels of each block are True: int64 (ny, nx)."""
+    down, across = (range(0, size, BLOCK) for size in found.shape)
+    return np.array([[np.count_nonzero(found[i : i + BLOCK, j : j + BLOCK]) for j in across] for i in down])
 
 
 def _shares(settled: Settled, scene: int, counts: np.ndarray, classes: Sequence[Class]) -> SceneShares:

@@ -116,7 +116,8 @@ class Source:
             return
         core = grid.core_window(item.tile)
         h = grid.halo
-        if not found or not buffer.valid[h : h + core.height, h : h + core.width].any():
+        # Row by row: the first mostly tells.
+        if not found or not any(row.any() for row in buffer.valid[h : h + core.height, h : h + core.width]):
             item.state = "empty"
 
 

@@ -154,14 +154,14 @@ def _entry(stored: store.Stored, told: bool) -> Entry:
 def _open_case(stored: store.Stored, label: str, spec: LabelSpec, cache: CellCache) -> Case | str:
     """A map with its truth, which is only tried, or why it cannot be judged."""
     try:
-        case = Case(stored, label, _scene(stored), legend(stored))
+        case = Case(stored, label, scene_of(stored), legend(stored))
         open_labels(case, spec, cache)
         return case
     except HpcsegError as error:
         return str(error)
 
 
-def _scene(stored: store.Stored) -> Scene:
+def scene_of(stored: store.Stored) -> Scene:
     """A map as the scene that its labels must fit."""
     grid, chunk = stored.layout.grid, stored.layout.chunk
     return Scene(

@@ -71,10 +71,10 @@ class Seams:
         components, runs = self.components.copy(), self.runs
         parent = np.arange(len(components), dtype=np.int32)
         runs = runs[np.lexsort((runs["start"], runs["line"]))]
-        sides = [runs[runs["line"] % 2 == side] for side in (0, 1)]
-        for each in sides:
-            each["line"] //= 2
-        join(*sides, components["label"].copy(), self.reach, parent)
+        before, after = (runs[runs["line"] % 2 == side] for side in (0, 1))
+        before["line"] //= 2
+        after["line"] //= 2
+        join(before, after, components["label"].copy(), self.reach, parent)
         fold(components, parent)
         runs = runs[self._waiting(runs)]
         runs["component"] = parent[runs["component"]]

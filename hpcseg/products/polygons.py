@@ -82,6 +82,12 @@ def _create_layer(target: ogr.DataSource, stored: Stored, classes: list[Class], 
     layer = target.CreateLayer(name, reference_system(stored.place), ogr.wkbPolygon)
     for field, kind in _FIELDS:
         layer.CreateField(ogr.FieldDefn(field, kind))
+    describe_layer(layer, stored, classes)
+    return layer
+
+
+def describe_layer(layer: ogr.Layer, stored: Stored, classes: list[Class]) -> None:
+    """Say in a layer's metadata what the manifest said of the scene, what made the map, and its legend."""
     for column, value in manifest_items(stored).items():
         layer.SetMetadataItem(column, value)
     layer.SetMetadataItem("hpcseg_version", __version__)
@@ -89,7 +95,6 @@ def _create_layer(target: ogr.DataSource, stored: Stored, classes: list[Class], 
         layer.SetMetadataItem("model", text(stored.attributes["model"]))
     for k, each in enumerate(classes):
         layer.SetMetadataItem(f"class_{k}", f"{each.color} {each.name}")
-    return layer
 
 
 def _batches(raw: Path) -> Iterator[tuple[list[int], np.ndarray]]:

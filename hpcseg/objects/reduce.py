@@ -1,0 +1,205 @@
+"""The reduce that finds the connected components of maps: tiles are labelled alone, what touches their borders is merged exactly.
+
+What is finished leaves memory at once, into a scratch file a rank and scene; the first of a scene's owners then reads those in order.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from hpcseg import store
+from hpcseg.errors import ReadError, StoppedError, StoreError
+from hpcseg.kernels.components import Place, Space, label_window, make_space
+from hpcseg.mpi import Comm, Pulse, on_root
+from hpcseg.objects.ground import Ground
+from hpcseg.objects.seams import Seams, seam_lines
+from hpcseg.objects.spool import Spool
+from hpcseg.partition import Work, make_plan
+from hpcseg.progress import Progress
+from hpcseg.raster import CellCache, Scene
+from hpcseg.share import merge_at_owners
+from hpcseg.stream import Buffer, Item, Source, Stream
+from hpcseg.tiles import Grid
+
+TILE = 1024
+_SETTLE = 4096
+_NO_SCORES = np.empty((0, 0), np.uint8)
+
+
+class Case(NamedTuple):
+    """A map whose objects are wanted. chosen: bool (256,), the classes that count. scratch: a file name to which ranks add theirs."""
+
+    stored: store.Stored
+    scene: Scene
+    chosen: np.ndarray
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """connectivity: 8 = pixels that touch at a corner belong to one object. tile: edge of the tiles in pixels. cache: bytes."""
+
+    connectivity: int = 8
+    threads: int = 1
+    tile: int = TILE
+    cache: int = 64 << 20
+
+    @property
+    def reach(self) -> int:
+        """0 = pixels touch at edges, 1 = at corners too."""
+        return int(self.connectivity == 8)
+
+
+class Labels(NamedTuple):
+    """The components of a tile: those that touch none of its borders, those that do, and where they do."""
+
+    inner: np.ndarray
+    border: np.ndarray
+    runs: np.ndarray
+
+
+@dataclass
+class Part:
+    """What tiles of a scene add up to: components that wait for more tiles, and finished ones in scratch files.
+
+    kept: how many waited after the last settling. peak: most bytes that waited at once. touching: components of single tiles that touch
+    a border, as a rank met them.
+    """
+
+    seams: Seams
+    spool: Spool
+    kept: int = 0
+    peak: int = 0
+    touching: int = 0
+
+    def add(self, tile: int, found: Labels) -> None:
+        """Take in a tile. What waits is settled whenever it has doubled, so that the work stays in proportion."""
+        self.spool.append(found.inner)
+        self.seams.add(tile, found.border, found.runs)
+        self.touching += len(found.border)
+        self.peak = max(self.peak, self.seams.nbytes)
+        if len(self.seams.components) > 2 * self.kept + _SETTLE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Let go of what needs no more tiles."""
+        self.spool.append(self.seams.settle())
+        self.kept = len(self.seams.components)
+
+    def merge(self, other: Part) -> Part:
+        """Both together; what is finished later goes to the first one's scratch file."""
+        seams, spool = self.seams.merge(other.seams), Spool(self.spool.path, self.spool.blocks + other.spool.blocks)
+        return Part(seams, spool, 0, max(self.peak, other.peak, seams.nbytes), self.touching + other.touching)
+
+
+class _Opened(NamedTuple):
+    planes: list[store.PlaneReader]
+    ground: Ground
+
+
+@dataclass(frozen=True)
+class _Maps(Source):
+    """Cores of maps instead of a scene's values."""
+
+    cases: Sequence[Case] = ()
+
+    def fill(self, item: Item) -> None:
+        """Read an item's labels and, where the map has it, its confidence; sets its state."""
+        core = self.grids[item.scene].core_window(item.tile)
+        try:
+            for reader, plane in zip(self.opened(item.scene).planes, item.buffer.planes, strict=False):
+                reader.read(core, plane[: core.height, : core.width])
+        except ReadError as error:
+            item.state, item.reason = "failed", str(error)
+
+    def opened(self, scene: int) -> _Opened:
+        """The file of a scene, for all threads; those that were used long ago are closed."""
+        return self.cache.opened.get(("objects", scene), partial(self._open, self.cases[scene].stored))
+
+    @staticmethod
+    def _open(stored: store.Stored) -> _Opened:
+        grid, planes = stored.layout.grid, [name for name in ("labels", "confidence") if name in stored.layout.planes]
+        return _Opened([store.PlaneReader(stored, name) for name in planes], Ground.of(stored.place, grid.height, grid.width))
+
+
+class _Labeller:
+    """An engine that leaves the components of each tile in its buffer."""
+
+    depth = 1
+
+    def __init__(self, source: _Maps, settings: Settings) -> None:
+        self.threads, self._source, self._settings = settings.threads, source, settings
+
+    def make_buffer(self) -> Buffer:
+        """Planes: labels and confidence of a core."""
+        edge = self._settings.tile
+        return Buffer(np.empty((0, 0), np.float32), np.empty((0, 0), np.uint8), [np.empty((edge, edge), np.uint8) for _ in range(2)])
+
+    def work(self, items: Iterator[Item], done: Callable[[Item], None]) -> None:
+        space = make_space(self._settings.tile)
+        for item in items:
+            item.buffer.extra = self._label(item, space)
+            done(item)
+
+    def _label(self, item: Item, space: Space) -> Labels:
+        grid, opened = self._source.grids[item.scene], self._source.opened(item.scene)
+        core = grid.core_window(item.tile)
+        labels, scores = (plane[: core.height, : core.width] for plane in item.buffer.planes)
+        scores = scores if len(opened.planes) > 1 else _NO_SCORES
+        place = Place(core.row, core.col, seam_lines(grid, item.tile))
+        chosen = self._source.cases[item.scene].chosen
+        inner, border, runs = label_window(labels, scores, chosen, self._settings.reach, opened.ground.running(core), place, space)
+        return Labels(space.components[:inner].copy(), space.border[:border].copy(), space.seams[:runs].copy())
+
+
+def remove_scratch(cases: Sequence[Case]) -> None:
+    """Remove the scratch files of all ranks, those of an earlier run included."""
+    for case in cases:
+        for path in case.scratch.parent.glob(f"{glob.escape(case.scratch.name)}.*"):
+            path.unlink(missing_ok=True)
+
+
+def find_components(comm: Comm, pulse: Pulse, cases: Sequence[Case], settings: Settings) -> dict[int, Part]:
+    """Label all tiles; for each scene, all its components in `spool`, on the first of its owners alone. Collective.
+
+    The caller removes the scratch files. Raises StoppedError if a signal ended it early.
+    """
+    on_root(comm, lambda: remove_scratch(cases))
+    grids = [Grid(case.scene.height, case.scene.width, settings.tile, 0) for case in cases]
+    plan = make_plan([Work(grid, False, np.ones(grid.size, np.int64), np.zeros(grid.size, bool)) for grid in grids], comm.size)
+    tasks = [(k, int(tile)) for k, tiles in plan.of_rank(comm.rank) for tile in tiles]
+    parts = {k: _start(cases[k], grids[k], settings, comm.rank) for k, _ in plan.of_rank(comm.rank)}
+    source = _Maps([case.scene for case in cases], grids, (), CellCache(settings.cache), cases=cases)
+    progress, done = Progress("tiles", plan.size, comm.rank == 0), 0
+    for item in Stream(source, tasks, _Labeller(source, settings), stop=pulse.stop):
+        if item.state == "failed":
+            raise StoreError(item.reason)
+        parts[item.scene].add(item.tile, item.buffer.extra)
+        done += 1
+        pulse.step_tile()
+        progress.show(pulse.total_tiles)
+    progress.close()
+    total = comm.allreduce(done)
+    on_root(comm, lambda: _check_complete(total, plan.size))
+    for part in parts.values():
+        part.settle()
+    merged = merge_at_owners(comm, plan, parts)
+    for part in merged.values():
+        part.settle()
+    return merged
+
+
+def _start(case: Case, grid: Grid, settings: Settings, rank: int) -> Part:
+    return Part(Seams.start(grid, settings.reach), Spool(case.scratch.with_name(f"{case.scratch.name}.{rank}")))
+
+
+def _check_complete(done: int, wanted: int) -> None:
+    if done < wanted:
+        raise StoppedError(f"stopped after {done} of {wanted} tiles: nothing was written; run the same command again")

@@ -10,6 +10,7 @@ import copy
 import importlib.util
 import os
 import socket
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -61,12 +62,28 @@ class Alone:
         pass
 
 
-def _of_rank(groups: Sequence[Sequence[int]], parts: Sequence[Any], rank: int) -> Any:
-    """The part that belongs to the group of a rank."""
-    return next(part for group, part in zip(groups, parts, strict=True) if rank in group)
+class Library(Averaging):
+    """A library that all ranks start together, once, and whose sums may then be of some of them. group: its own name for those."""
+
+    def __init__(self, comm: Comm, group: Any) -> None:
+        self._comm, self._group = comm, group
+
+    @abstractmethod
+    def _make_group(self, ranks: list[int]) -> Any:
+        """The library's own name for some ranks. Collective over all."""
+
+    def divide(self, groups: Sequence[Sequence[int]]) -> Averaging:
+        if len(groups) == 1:
+            return self
+        # All ranks make all groups, in the same order.
+        made = {tuple(ranks): self._make_group(list(ranks)) for ranks in groups if len(ranks) > 1}
+        found = next((group for ranks, group in made.items() if self._comm.rank in ranks), None)
+        part = copy.copy(self)
+        part._group = found
+        return Alone() if found is None else part
 
 
-class Horovod:
+class Horovod(Library):
     """Horovod over MPI or NCCL. compression: gradients cross the network as fp16. adasum: sums that do not double common directions
     (Maleki et al., MLSys 2021), a parameter at a time. A process starts it once: a second start ends in a segmentation fault where its
     fusion threshold is fixed. So groups of ranks are process sets of the one start."""
@@ -81,38 +98,33 @@ class Horovod:
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(int(settings.stall / 2)))
         os.environ["HOROVOD_DYNAMIC_PROCESS_SETS"] = "1"
         horovod.init(comm)
-        self._rank, self._size, self._adasum = comm.rank, comm.size, settings.adasum
-        self._group = horovod.global_process_set
+        super().__init__(comm, horovod.global_process_set)
+        self._adasum = settings.adasum
         self._compression = horovod.Compression.fp16 if settings.compression == "fp16" else horovod.Compression.none
 
     def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:
         if not self._adasum:
-            return horovod.allreduce(
-                flat, op=horovod.Sum, name="gradients", compression=self._compression, process_set=self._group
-            )
+            return horovod.allreduce(flat, op=horovod.Sum, name="gradients", compression=self._compression, process_set=self._group)
         # A rank holds its share of the mean over all samples; Adasum is of each rank's own mean, and gives one of them where all agree.
-        parts = (flat * self._size).split(sizes)
+        parts = (flat * self._comm.size).split(sizes)
         handles = [horovod.allreduce_async_(part, op=horovod.Adasum, name=f"gradient {k}") for k, part in enumerate(parts)]
         return torch.cat([horovod.synchronize(handle) for handle in handles])
 
-    def divide(self, groups: Sequence[Sequence[int]]) -> Averaging:
-        if len(groups) == 1:
-            return self
-        part = copy.copy(self)
-        part._group = _of_rank(groups, [horovod.add_process_set(list(ranks)) for ranks in groups], self._rank)
-        return part
+    def _make_group(self, ranks: list[int]) -> Any:
+        return horovod.add_process_set(ranks)
 
     def close(self) -> None:
         horovod.shutdown()
 
 
-class Torch:
+class Torch(Library):
     """torch.distributed: NCCL on GPUs, else Gloo; its ranks find each other by a port that rank 0 names through MPI."""
 
     name = "torch"
 
     def __init__(self, comm: Comm, settings: Settings) -> None:
-        self._half, self._rank, self._group = settings.compression == "fp16", comm.rank, None
+        super().__init__(comm, None)
+        self._half = settings.compression == "fp16"
         wait = timedelta(seconds=settings.stall)
         # Rank 0 opens its store on any free port before the others are told of it.
         store = torch.distributed.TCPStore("0.0.0.0", 0, comm.size, True, wait, False) if comm.rank == 0 else None
@@ -127,10 +139,8 @@ class Torch:
         torch.distributed.all_reduce(sent, group=self._group)
         return sent.float()
 
-    def divide(self, groups: Sequence[Sequence[int]]) -> Averaging:
-        part = copy.copy(self)
-        part._group = _of_rank(groups, [torch.distributed.new_group(list(ranks)) for ranks in groups], self._rank)
-        return part
+    def _make_group(self, ranks: list[int]) -> Any:
+        return torch.distributed.new_group(ranks)
 
     def close(self) -> None:
         torch.distributed.destroy_process_group()

@@ -103,8 +103,13 @@ def _read(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
         found, wanted = msgspec.json.decode(state["identity"]), msgspec.json.decode(msgspec.json.encode(identity))
     except (OSError, RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UsageError(f"{path}: no checkpoint of hpcseg: {' '.join(str(error).split())[:200]}; remove it to start anew") from error
+    refuse_other(path, found, wanted)
+    return state
+
+
+def refuse_other(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises UsageError, naming what differs, if a file that says `found` is of another run than `wanted`."""
     keys = dict.fromkeys([*wanted, *found])
     other = [f"{key} is {found.get(key)}, wanted {wanted.get(key)}" for key in keys if found.get(key) != wanted.get(key)]
     if other:
         raise UsageError(f"{path} is of another run: {'; '.join(other)[:600]}; choose another --out, or --overwrite starts anew")
-    return state

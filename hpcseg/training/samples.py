@@ -68,8 +68,8 @@ class Samples:
         return self.counts[self.of(part)].sum(0)
 
     def digest(self) -> str:
-        """What changes with the samples, their labels' counts and their parts."""
-        digest = hashlib.sha256()
+        """What changes with the samples, their labels' counts, their parts, and the cells that they move in."""
+        digest = hashlib.sha256(str(self.cell).encode())
         for each in (self.scene, self.tile, self.counts, self.part):
             digest.update(each.astype(np.int64).tobytes())
         return digest.hexdigest()[:16]

@@ -35,8 +35,7 @@ def by_share(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     pooled: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((2, 2), np.int64))
     for name, table in found.items():
         pooled[name.split("_")[1]] += table
-        pooled["all"] += table
-    return dict(pooled)
+    return dict(sorted(pooled.items())) | {"all": sum(found.values(), np.zeros((2, 2), np.int64))}
 
 
 def unseen(out: Path) -> list[str]:

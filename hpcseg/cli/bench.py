@@ -16,13 +16,14 @@ from hpcseg.kernels.rays import MODES, Sfs
 from hpcseg.labels.bench import speckled, time_sfs
 from hpcseg.mapping.report import report_lines
 from hpcseg.mpi import on_root, patient_barrier, self_comm
+from hpcseg.objects.bench import component_lines
 from hpcseg.training import bench as train_bench
 
 
 @click.command("bench")
-@click.argument("what", type=click.Choice(["forward", "read", "write", "pipeline", "train", "sfs", "search"]))
+@click.argument("what", type=click.Choice(["forward", "read", "write", "pipeline", "train", "sfs", "search", "components"]))
 @click.option("--network", default="", help="unet, unet-light (default) or one-convolution; with train any, default: the paper's four.")
-@click.option("--size", type=click.IntRange(0), default=0, help="Edge of the scene in pixels. Default: by network, 1024 with sfs.")
+@click.option("--size", type=click.IntRange(0), default=0, help="Edge in pixels. Default: by network; sfs 1024, components 4096.")
 @click.option("--codes", type=click.IntRange(1), default=10_000_000, show_default=True, help="With search: how many codes of 64 bits.")
 @click.option("--core", type=click.IntRange(64), default=1024, show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
@@ -41,7 +42,11 @@ def command(
     comm: Any, what: str, network: str, codes: int, repeat: int, plain: bool, batch: int, steps: int, curves: Path | None, **arguments: Any
 ) -> int:
     """Time stages on a synthetic scene (DEFLATE, 512x512 blocks, u8 RGB): forward, read or write alone, the whole pipeline, steps of
-    training, the features of a Structural Feature Set (sfs) of a speckled image in memory, or the search of codes in memory."""
+    training, the features of a Structural Feature Set (sfs) of a speckled image in memory, the search of codes in memory, or the connected
+    components of a map, beside SciPy's."""
+    if what == "components":
+        on_root(comm, lambda: print("\n".join(component_lines(arguments["folder"], arguments["size"] or 4096, repeat))))
+        return 0
     if what == "search":
         on_root(comm, lambda: _search(codes, repeat))
         return 0

@@ -116,18 +116,18 @@ def _scan(labels, scores, chosen, reach, ground, place, space):
     area, rows, cols, sums = components["area"], components["rows"], components["cols"], components["ground"]
     top, left, bottom, right = components["top"], components["left"], components["bottom"], components["right"]
     first, label, score = components["first"], components["label"], components["score"]
+    stops = np.empty(width + 1, np.int32)
     edges[:] = -1
     count = before = 0
     for i in range(height):
         above, here = space.runs[(i + 1) % 2], space.runs[i % 2]
         row, line = place.row + i, labels[i]
         areas = ground[row // BLOCK - place.row // BLOCK]
-        found = p = j = 0
+        _find_stops(line, stops)
+        found = p = k = j = 0
         while j < width:
-            start, value = j, line[j]
-            j += 1
-            while j < width and line[j] == value:
-                j += 1
+            start, value, j = j, line[j], stops[k]
+            k += 1
             if not chosen[value]:
                 continue
             number = -1
@@ -156,8 +156,7 @@ def _scan(labels, scores, chosen, reach, ground, place, space):
             left[number] = min(left[number], place.col + start)
             right[number] = max(right[number], place.col + j)
             if scores.size:
-                for k in range(start, j):
-                    score[number] = max(score[number], scores[i, k])
+                score[number] = max(score[number], scores[i, start:j].max())
         before = found
         if found and here[0, _START] == 0:
             edges[LEFT, i] = here[0, _NUMBER]
@@ -168,6 +167,16 @@ def _scan(labels, scores, chosen, reach, ground, place, space):
         if i == height - 1:
             _draw(here, found, edges[BOTTOM])
     return count
+
+
+@njit(nogil=True, cache=True)
+def _find_stops(line, stops):
+    """Where runs of one value end, without a branch. stops: int32 (w + 1,), filled as far as there are runs."""
+    count = 0
+    for j in range(1, len(line)):
+        stops[count] = j
+        count += line[j] != line[j - 1]
+    stops[count] = len(line)
 
 
 @njit(nogil=True, cache=True)

@@ -29,7 +29,7 @@ from hpcseg.stream import Buffer, Item, Source, Stream
 from hpcseg.tiles import Grid
 
 TILE = 1024
-_SETTLE = 4096
+_SETTLE = 1024
 _NO_SCORES = np.empty((0, 0), np.uint8)
 
 
@@ -69,23 +69,25 @@ class Labels(NamedTuple):
 class Part:
     """What tiles of a scene add up to: components that wait for more tiles, and finished ones in scratch files.
 
-    kept: how many waited after the last settling. peak: most bytes that waited at once. touching: components of single tiles that touch
-    a border, as a rank met them.
+    left: how many tiles are still to come. kept: how many waited after the last settling. peak: most bytes that waited at once.
+    touching: components of single tiles that touch a border.
     """
 
     seams: Seams
     spool: Spool
+    left: int = 0
     kept: int = 0
     peak: int = 0
     touching: int = 0
 
     def add(self, tile: int, found: Labels) -> None:
-        """Take in a tile. What waits is settled whenever it has doubled, so that the work stays in proportion."""
+        """Take in a tile. What waits is settled whenever it has doubled, so that the work stays in proportion, and after the last tile."""
+        self.left -= 1
         self.spool.append(found.inner)
         self.seams.add(tile, found.border, found.runs)
         self.touching += len(found.border)
         self.peak = max(self.peak, self.seams.nbytes)
-        if len(self.seams.components) > 2 * self.kept + _SETTLE:
+        if not self.left or len(self.seams.components) > 2 * self.kept + _SETTLE:
             self.settle()
 
     def settle(self) -> None:
@@ -96,7 +98,7 @@ class Part:
     def merge(self, other: Part) -> Part:
         """Both together; what is finished later goes to the first one's scratch file."""
         seams, spool = self.seams.merge(other.seams), Spool(self.spool.path, self.spool.blocks + other.spool.blocks)
-        return Part(seams, spool, 0, max(self.peak, other.peak, seams.nbytes), self.touching + other.touching)
+        return Part(seams, spool, 0, 0, max(self.peak, other.peak, seams.nbytes), self.touching + other.touching)
 
 
 class _Opened(NamedTuple):
@@ -175,7 +177,7 @@ def find_components(comm: Comm, pulse: Pulse, cases: Sequence[Case], settings: S
     grids = [Grid(case.scene.height, case.scene.width, settings.tile, 0) for case in cases]
     plan = make_plan([Work(grid, False, np.ones(grid.size, np.int64), np.zeros(grid.size, bool)) for grid in grids], comm.size)
     tasks = [(k, int(tile)) for k, tiles in plan.of_rank(comm.rank) for tile in tiles]
-    parts = {k: _start(cases[k], grids[k], settings, comm.rank) for k, _ in plan.of_rank(comm.rank)}
+    parts = {k: _start(cases[k], grids[k], settings, comm.rank, len(tiles)) for k, tiles in plan.of_rank(comm.rank)}
     source = _Maps([case.scene for case in cases], grids, (), CellCache(settings.cache), cases=cases)
     progress, done = Progress("tiles", plan.size, comm.rank == 0), 0
     for item in Stream(source, tasks, _Labeller(source, settings), stop=pulse.stop):
@@ -188,16 +190,14 @@ def find_components(comm: Comm, pulse: Pulse, cases: Sequence[Case], settings: S
     progress.close()
     total = comm.allreduce(done)
     on_root(comm, lambda: _check_complete(total, plan.size))
-    for part in parts.values():
-        part.settle()
     merged = merge_at_owners(comm, plan, parts)
     for part in merged.values():
         part.settle()
     return merged
 
 
-def _start(case: Case, grid: Grid, settings: Settings, rank: int) -> Part:
-    return Part(Seams.start(grid, settings.reach), Spool(case.scratch.with_name(f"{case.scratch.name}.{rank}")))
+def _start(case: Case, grid: Grid, settings: Settings, rank: int, tiles: int) -> Part:
+    return Part(Seams.start(grid, settings.reach), Spool(case.scratch.with_name(f"{case.scratch.name}.{rank}")), tiles)
 
 
 def _check_complete(done: int, wanted: int) -> None:

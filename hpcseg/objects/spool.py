@@ -61,7 +61,8 @@ def in_raster_order(blocks: Sequence[Block], width: int) -> Iterator[np.ndarray]
         row += step
         active = [each for each in active if each.last >= row]
         if len(found):
-            yield found[np.lexsort((found["first"], found["top"]))]
+            # The blocks are sorted runs, which a stable sort merges.
+            yield found[np.argsort(found["top"] * np.int64(width) + found["first"], kind="stable")]
 
 
 def _between(file: np.ndarray, block: Block, first: int, stop: int) -> np.ndarray:

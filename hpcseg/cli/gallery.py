@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hpcseg.cli import config_option, scene_options, stall_option, threads_option
+from hpcseg.cli.gallery_views import search, show
 from hpcseg.environment import stop_requested
 from hpcseg.gallery import assign as assigning
 from hpcseg.gallery import build as building
@@ -21,6 +22,10 @@ folder_argument = click.argument("gallery", type=click.Path(path_type=Path))
 @click.group("gallery", no_args_is_help=False)
 def command() -> None:
     """Sort an archive's cells into buckets by a binary code, and use them. Each has its own --help."""
+
+
+command.add_command(search)
+command.add_command(show)
 
 
 def reading_options(function: Callable) -> Callable:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.patches import Rectangle
 
 from hpcseg import __version__
 from hpcseg.errors import UsageError
@@ -19,7 +20,7 @@ from hpcseg.products.cog import publishing
 _DPI = 150
 _INK, _MUTED, _FRAME = "#1b1f24", "#68707a", "#9aa1a8"
 _MARGIN, _GAP, _TITLE, _SUBTITLE, _LINE = 0.25, 0.14, 0.34, 0.22, 0.125
-_THUMB, _MOST, _NARROWEST = 1.5, 10, 4
+_THUMB, _MOST, _NARROWEST, _COARSE = 1.5, 10, 4, 64
 
 
 def draw_sheet(
@@ -59,29 +60,28 @@ class _Sheet:
         self.canvas = FigureCanvasAgg(self.figure)
         room = self.width - 2 * _MARGIN
         self._text(_MARGIN, self.height - _MARGIN, self.title, room, fontsize=12, weight="bold", color=_INK)
-        if self.subtitle:
-            self._text(_MARGIN, self.height - self.top + _SUBTITLE + 0.05, self.subtitle, room, fontsize=8, color=_MUTED)
+        self._text(_MARGIN, self.height - self.top + _SUBTITLE + 0.05, self.subtitle, room, fontsize=8, color=_MUTED)
+        # One axes for all pictures: each of its own would cost more than its pictures.
+        axes = self.figure.add_axes((0, 0, 1, 1), frame_on=False)
         for k, (picture, caption) in enumerate(self.cells):
             row, col = divmod(k, self.columns)
-            self._draw_cell(_MARGIN + col * self.step[0], self.height - self.top - row * self.step[1], picture, caption)
+            self._draw_cell(axes, _MARGIN + col * self.step[0], self.height - self.top - row * self.step[1], picture, caption)
+        axes.set(xlim=(0, self.width), ylim=(0, self.height), xticks=[], yticks=[])
         return self.figure
 
-    def _draw_cell(self, x: float, top: float, picture: np.ndarray, caption: str) -> None:
+    def _draw_cell(self, axes: Axes, x: float, top: float, picture: np.ndarray, caption: str) -> None:
         """A picture in the upper left corner of its square, and its caption below the square."""
         h, w = (size * self.scale for size in picture.shape[:2])
-        axes = self.figure.add_axes((x / self.width, (top - h) / self.height, w / self.width, h / self.height))
-        axes.imshow(picture, aspect="auto", interpolation="nearest" if max(picture.shape) < 64 else "antialiased")
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(linewidth=0.5, color=_FRAME)
+        smooth = "nearest" if max(picture.shape) < _COARSE else "antialiased"
+        axes.imshow(picture, extent=(x, x + w, top - h, top), aspect="auto", interpolation=smooth)
+        axes.add_patch(Rectangle((x, top - h), w, h, facecolor="none", edgecolor=_FRAME, linewidth=0.5))
         for k, line in enumerate(caption.split("\n")):
             style = {"weight": "bold", "color": _INK} if k == 0 else {"color": _MUTED}
             self._text(x, top - _THUMB - 0.04 - k * _LINE, line, _THUMB, fontsize=6.5, **style)
 
-    def _text(self, x: float, y: float, words: str, room: float, **style: Any) -> Text:
+    def _text(self, x: float, y: float, words: str, room: float, **style: Any) -> None:
         """A line of text, cut where it would leave its room."""
         artist = self.figure.text(x, y, words, transform=self.figure.dpi_scale_trans, va="top", parse_math=False, **style)
-        while words and artist.get_window_extent(self.canvas.get_renderer()).width > room * _DPI:
-            words = words[:-1]
+        while words and (width := artist.get_window_extent(self.canvas.get_renderer()).width) > room * _DPI:
+            words = words[: min(len(words) - 1, int(len(words) * room * _DPI / width) + 1)]
             artist.set_text(words.rstrip() + "…")
-        return artist

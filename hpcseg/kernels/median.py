@@ -34,11 +34,14 @@ class _Columns(NamedTuple):
 
 
 class _Square(NamedTuple):
-    """Cumulative histograms of the square around a pixel. coarse: u16 (2 * BINS,), the first half 0. fine: u16 (BINS * BINS + BINS,), by
-    segment, then zeros. seen: int64 (BINS,): the pixel at which a segment was last counted."""
+    """Cumulative histograms of the square around a pixel.
 
-    coarse: np.ndarray
-    fine: np.ndarray
+    segments: u16 (2 * BINS,), the first half 0: nothing lies below the first, and the second half crosses no line of the cache. levels:
+    u16 (BINS * BINS + BINS,), by segment, then zeros. seen: int64 (BINS,): the pixel at which a segment was last counted.
+    """
+
+    segments: np.ndarray
+    levels: np.ndarray
     seen: np.ndarray
 
 
@@ -74,37 +77,41 @@ def median(plane, radius, out):
 @njit(nogil=True, cache=True)
 def _move_down(columns, comes, goes):
     """A row of pixels comes into the columns, another goes. comes, goes: u8 (n,)."""
-    block = columns.coarse.size
+    # Taken out of their tuple within a loop, arrays cost a count of references each time.
+    coarse, fine = columns
     for x in range(comes.size):
         new, old, at = np.int64(comes[x]), np.int64(goes[x]), (x + 1) * BINS
         if new != old:
-            slide(columns.coarse, at, _STEPS, (new // BINS) * BINS, (old // BINS) * BINS)
-            slide(columns.fine, (new // BINS) * block + at, _STEPS, (new % BINS) * BINS, _NOTHING)
-            slide(columns.fine, (old // BINS) * block + at, _STEPS, _NOTHING, (old % BINS) * BINS)
+            slide(coarse, at, _STEPS, (new // BINS) * BINS, (old // BINS) * BINS)
+            slide(fine, (new // BINS) * coarse.size + at, _STEPS, (new % BINS) * BINS, _NOTHING)
+            slide(fine, (old // BINS) * coarse.size + at, _STEPS, _NOTHING, (old % BINS) * BINS)
 
 
 @njit(nogil=True, cache=True)
 def _move_along(columns, size, square, out):
     """The medians of one row. size: of the square. out: u8 (n,)."""
-    middle, block = size * size // 2, columns.coarse.size
-    square.coarse[BINS:] = 0
-    square.seen[:] = -size
+    (coarse, fine), (segments, levels, seen), middle, last = columns, square, size * size // 2, -1
+    segments[BINS:] = 0
+    seen[:] = -size
     for x in range(1, size):
-        slide(square.coarse, BINS, columns.coarse, x * BINS, 0)
+        slide(segments, BINS, coarse, x * BINS, 0)
     for j in range(out.size):
-        slide(square.coarse, BINS, columns.coarse, (j + size) * BINS, j * BINS)
-        segment = rank(square.coarse, BINS, middle)
-        below = np.int64(square.coarse[BINS - 1 + segment])
-        at, first, start = segment * BINS, segment * block, square.seen[segment]
+        slide(segments, BINS, coarse, (j + size) * BINS, j * BINS)
+        segment = rank(segments, BINS, middle)
+        limit = middle - np.int64(segments[BINS - 1 + segment])
+        at, first = segment * BINS, segment * coarse.size
+        # Mostly the segment stays: foreseen, that waits for no memory.
+        start = j - 1 if segment == last else seen[segment]
         if j - start >= size:
-            slide(square.fine, at, square.fine, _NOTHING, at)
+            slide(levels, at, levels, _NOTHING, at)
             for k in range(j + 1, j + size + 1):
-                slide(square.fine, at, columns.fine, first + k * BINS, first)
+                slide(levels, at, fine, first + k * BINS, first)
         else:
             for k in range(start + 1, j + 1):
-                slide(square.fine, at, columns.fine, first + (k + size) * BINS, first + k * BINS)
-        square.seen[segment] = j
-        out[j] = segment * BINS + rank(square.fine, at, middle - below)
+                slide(levels, at, fine, first + (k + size) * BINS, first + k * BINS)
+        last = segment
+        seen[segment] = j
+        out[j] = at + rank(levels, at, limit)
 
 
 _COUNTS = ir.VectorType(ir.IntType(16), BINS)

@@ -67,17 +67,18 @@ def _spread(codes: list[int], count: int) -> list[int]:
     return chosen
 
 
-def write_models(gallery: Path, make_model: Callable[..., Path], name: str = "roofs", fallback: tuple[int, ...] = (), **spec) -> Path:
-    """A model gallery of narrow networks, each with weights of its own. fallback: buckets that the mono model maps. spec: keys of all
-    model.toml."""
+def write_models(
+    gallery: Path, make_model: Callable[..., Path], name: str = "roofs", fallback: tuple[int, ...] = (), classes: int = 3
+) -> Path:
+    """A model gallery of narrow networks, each with weights of its own. fallback: buckets that the mono model maps."""
     folder, said = gallery / name, msgspec.toml.decode((gallery / GALLERY).read_bytes(), type=GallerySpec)
-    keys = {"normalisation": SCENE} | spec
-    make_model(folder / MONO, spec=keys, seed=100)
+    keys = {"classes": classes, "spec": {"normalisation": SCENE}}
+    make_model(folder / MONO, seed=52, **keys)
     models = []
     for number, bucket in enumerate(said.buckets):
         own = MONO if number in fallback else f"bucket_{number}"
         if own != MONO:
-            make_model(folder / own, spec=keys, seed=number)
+            make_model(folder / own, seed=number, **keys)
         models.append(BucketModel(bucket=number, code=bucket.code, folder=own, samples=1))
     record = ModelsSpec(gallery="..", digest=said.digest, mono=MONO, halo=0, models=models)
     (folder / MODELS).write_bytes(encode_toml(record))

@@ -11,7 +11,15 @@ from osgeo import gdal
 from hpcseg.config import encode_toml
 from hpcseg.errors import StoreError
 from hpcseg.gallery.images import (
-    drop_scenes, new_round, part_files, publish_round, read_cells, read_scene, scene_table, stored_digests, write_part,
+    drop_scenes,
+    new_round,
+    part_files,
+    publish_round,
+    read_cells,
+    read_scene,
+    scene_table,
+    stored_digests,
+    write_part,
 )  # fmt: skip
 from hpcseg.gallery.spec import NO_BUCKET, Bucket, GallerySpec
 from hpcseg.raster import Entry, describe

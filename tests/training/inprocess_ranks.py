@@ -161,6 +161,23 @@ def test_gradients_are_summed_and_the_same_each_time(name, folder):
     assert torch.equal(found, again)
 
 
+@pytest.mark.parametrize("name", BOTH)
+def test_parts_of_the_ranks_add_up_among_themselves_at_once(name, folder):
+    """The first rank alone, the others together; each part as often as it likes, of tensors of its own size."""
+    library = choose(COMM, settings_of(folder, folder, averaging=name))
+    groups = [range(1), range(1, COMM.size)] if COMM.size > 1 else [range(1)]
+    part = library.divide(groups)
+    mine = next(group for group in groups if COMM.rank in group)
+    for size in range(10, 12 + 3 * len(mine)):
+        flat = torch.full((size,), COMM.rank + 1.0)
+        assert float(part.add_up(flat, [size])[-1]) == sum(rank + 1 for rank in mine)
+    assert library.divide([range(COMM.size)]) is library
+    whole = library.add_up(torch.ones(5), [5])
+    assert float(whole[0]) == COMM.size
+    if isinstance(library, Torch):
+        library.close()
+
+
 @needs_horovod
 def test_horovod_and_torch_give_the_same_gradients(folder):
     flat = torch.tensor(np.random.default_rng(COMM.rank).normal(size=50_001), dtype=torch.float32) / COMM.size

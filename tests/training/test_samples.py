@@ -28,6 +28,25 @@ def dealt(edge: int = 64, seed: int = 0, fixed: dict[str, str] | None = None, sh
     return deal(NAMES, grids, tables(grids, seed), Shares(edge, *shares, seed, fixed or {}))
 
 
+def test_some_of_the_samples_keep_their_part_and_stay_in_their_cell(field, tmp_path):
+    """A cell of 96 pixels in blocks of 64: neither is left."""
+    samples = dealt(64)
+    keep = np.arange(len(samples.part)) % 3 == 1
+    some = samples.only(keep, 96)
+    assert some.part.tolist() == samples.part[keep].tolist()
+    np.testing.assert_array_equal(some.class_counts("train"), samples.counts[keep & (samples.part == 0)].sum(0))
+    assert some.digest() != samples.digest()
+    assert samples.only(np.ones(len(keep), bool), 0).digest() == samples.digest()
+    settings, rng = settings_of(field, tmp_path), np.random.default_rng(0)
+    for k in range(len(some.part)):
+        grid = some.grids[some.scene[k]]
+        core = grid.core_window(int(some.tile[k]))
+        inside = moved(some, k, settings, rng).intersect(grid.extent)
+        for edge in (64, 96):
+            assert (core.row // edge, core.col // edge) == (inside.row // edge, inside.col // edge)
+            assert ((inside.stop[0] - 1) // edge, (inside.stop[1] - 1) // edge) == (core.row // edge, core.col // edge)
+
+
 # The split.
 
 

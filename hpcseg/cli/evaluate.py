@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,26 @@ def _number_or_name(wanted: Any) -> str | int:
     return int(text) if text.isdigit() else text
 
 
+def truth_options(command: Callable) -> Callable:
+    """The options that say what the truth is."""
+    for option in reversed((
+        click.option("--labels", multiple=True, metavar="PATH",
+                     help="Rasters, prediction files, vector files, globs or folders; they pair by the maps' names. Repeat for more. "
+                          "Default: the column label of the maps' manifest."),
+        click.option("--classes-map", "spec", type=ClassesMap(), default=LabelSpec(), show_default="values are class numbers",
+                     help="VALUE=CLASS,... or #rrggbb=CLASS,..., or a TOML file with a table [labels]."),
+        click.option("--ignore", type=Words(int, "255"), default="", metavar="VALUE,...", help="Label values that are not judged."),
+        click.option("--field", default="", help="Attribute of vector labels that the map looks up."),
+        click.option("--border", type=click.IntRange(0, 512), default=0, show_default=True,
+                     help="Pixels on each side of the truth's class borders that are not judged."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.command("evaluate")
 @click.argument("directory", type=click.Path(exists=True, path_type=Path))
-@click.option("--labels", multiple=True, metavar="PATH",
-              help="Rasters, prediction files, vector files, globs or folders; they pair by the maps' names. Repeat for more. Default: "
-                   "the column label of the maps' manifest.")  # fmt: skip
-@click.option("--classes-map", "spec", type=ClassesMap(), default=LabelSpec(), show_default="values are class numbers",
-              help="VALUE=CLASS,... or #rrggbb=CLASS,..., or a TOML file with a table [labels].")  # fmt: skip
-@click.option("--ignore", type=Words(int, "255"), default="", metavar="VALUE,...", help="Label values that are not judged.")
-@click.option("--field", default="", help="Attribute of vector labels that the map looks up.")
-@click.option("--border", type=click.IntRange(0, 512), default=0, show_default=True,
-              help="Pixels on each side of the truth's class borders that are not judged.")  # fmt: skip
+@truth_options
 @click.option("--block", type=click.IntRange(0), default=0, show_default="scenes; blocks of 256 where there is one scene",
               help="Edge in pixels of the blocks that intervals are resampled over.")  # fmt: skip
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), default=None,
@@ -71,7 +81,7 @@ def _number_or_name(wanted: Any) -> str | int:
 @click.pass_obj
 def command(comm: Any, directory: Path, labels: tuple[str, ...], json_path: Path | None, scenes: tuple[str, ...], **arguments: Any) -> int:
     """Judge the maps in DIRECTORY against truth: confusion matrix, IoU, F1, precision, recall, accuracy, with 95 % intervals."""
-    stall, settings = arguments.pop("stall"), _settings(**arguments)
+    stall, settings = arguments.pop("stall"), read_settings(**arguments)
     with Pulse(comm, stall, stop_requested) as pulse:
         maps = on_root(comm, lambda: prediction_files(directory))
         path = json_path or maps[0].parent / "evaluation.json"
@@ -80,7 +90,7 @@ def command(comm: Any, directory: Path, labels: tuple[str, ...], json_path: Path
         return on_root(comm, lambda: _publish(found, path, images, pulse))
 
 
-def _settings(spec: LabelSpec, ignore: tuple[int, ...], field: str, png: bool, png_scenes: int, **numbers: int) -> Settings:
+def read_settings(spec: LabelSpec, ignore: tuple[int, ...], field: str, png: bool, png_scenes: int, **numbers: int) -> Settings:
     """What the options say; flags win over the specification."""
     spec = msgspec.structs.replace(spec, ignore=list(ignore) or spec.ignore, field=field or spec.field)
     return Settings(spec, pictures=png_scenes if png else 0, **numbers)

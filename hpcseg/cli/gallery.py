@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from hpcseg.cli import config_option, scene_options, stall_option, threads_option
+from hpcseg.cli.gallery_evaluate import evaluate
+from hpcseg.cli.gallery_train import train
 from hpcseg.cli.gallery_views import search, show
 from hpcseg.environment import stop_requested
 from hpcseg.gallery import assign as assigning
@@ -26,6 +28,8 @@ def command() -> None:
 
 command.add_command(search)
 command.add_command(show)
+command.add_command(evaluate)
+command.add_command(train)
 
 
 def reading_options(function: Callable) -> Callable:
@@ -60,14 +64,14 @@ def reading_options(function: Callable) -> Callable:
 @click.option("--encoder", default="", help="A model whose encoder gives the features. Default: one is trained.")
 @click.option("--bits", type=click.IntRange(1, 64), default=64, show_default=True, help="Of a code.")
 @click.option("--epochs", type=click.IntRange(0), default=EncoderSettings().epochs, show_default=True, help="Of the encoder.")
-@click.option("--hash-epochs", type=click.IntRange(1), default=HashSettings().epochs, show_default=True, help="Of the hashing network.")
+@click.option("--hash-steps", type=click.IntRange(1), default=HashSettings().steps, show_default=True, help="Of the hashing network.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the sample and all weights.")
 @click.option("--averaging", type=click.Choice(["auto", "horovod", "torch"]), default="auto", help="What adds gradients up over ranks.")
 @click.option("--overwrite", is_flag=True, help="Build anew where a gallery is already.")
 @reading_options
-def build(comm: Any, cache_mb: int, bits: int, epochs: int, hash_epochs: int, seed: int, **arguments: Any) -> int:
+def build(comm: Any, cache_mb: int, bits: int, epochs: int, hash_steps: int, seed: int, **arguments: Any) -> int:
     """Find the buckets of an archive, SCENES (files, globs, folders, manifests), and put each of its cells into one."""
-    training, hashing = EncoderSettings(epochs=epochs, seed=seed), HashSettings(bits=bits, epochs=hash_epochs, seed=seed)
+    training, hashing = EncoderSettings(epochs=epochs, seed=seed), HashSettings(bits=bits, steps=hash_steps, seed=seed)
     options = building.BuildOptions(cache=cache_mb << 20, seed=seed, training=training, hashing=hashing, **arguments)
     built, assigned = building.build(comm, options, stop_requested)
     _say(comm, [*building.report_lines(built), *assigning.report_lines(assigned)])

@@ -35,10 +35,12 @@ _START, _STOP, _LABEL, _NUMBER = range(4)
 
 
 class Place(NamedTuple):
-    """Where a window lies in its scene. lines: numbers of the seams along its top, bottom, left and right edge; -1 = no seam."""
+    """Where a window lies in its scene, and its size. lines: numbers of the seams along its top, bottom, left and right edge; -1 = none."""
 
     row: int
     col: int
+    height: int
+    width: int
     lines: tuple[int, int, int, int]
 
 
@@ -111,7 +113,7 @@ def fold(components, parent):
 @njit(nogil=True, cache=True)
 def _scan(labels, scores, chosen, reach, ground, place, space):
     """Number the runs row by row and measure them under their numbers. Returns how many numbers there are."""
-    height, width = labels.shape
+    width = place.width
     parent, components, edges = space.parent, space.components, space.edges
     area, rows, cols, sums = components["area"], components["rows"], components["cols"], components["ground"]
     top, left, bottom, right = components["top"], components["left"], components["bottom"], components["right"]
@@ -119,9 +121,9 @@ def _scan(labels, scores, chosen, reach, ground, place, space):
     stops = np.empty(width + 1, np.int32)
     edges[:] = -1
     count = before = 0
-    for i in range(height):
+    for i in range(place.height):
         above, here = space.runs[(i + 1) % 2], space.runs[i % 2]
-        row, line = place.row + i, labels[i]
+        row, line = place.row + i, labels[i, :width]
         areas = ground[row // BLOCK - place.row // BLOCK]
         _find_stops(line, stops)
         found = p = k = j = 0
@@ -164,7 +166,7 @@ def _scan(labels, scores, chosen, reach, ground, place, space):
             edges[RIGHT, i] = here[found - 1, _NUMBER]
         if i == 0:
             _draw(here, found, edges[TOP])
-        if i == height - 1:
+        if i == place.height - 1:
             _draw(here, found, edges[BOTTOM])
     return count
 
@@ -186,14 +188,14 @@ def _draw(runs, count, edge):
 
 
 @njit(nogil=True, cache=True)
-def _trace(height, width, place, space):
+def _trace(place, space):
     """Write the runs of components along the window's seams and mark those components. Returns how many runs there are."""
     seams, edges, number = space.seams, space.edges, space.number
     count = 0
     for side in range(4):
         if place.lines[side] < 0:
             continue
-        length, offset = (width, place.col) if side < LEFT else (height, place.row)
+        length, offset = (place.width, place.col) if side < LEFT else (place.height, place.row)
         root = -1
         for k in range(length):
             before, root = root, (space.parent[edges[side, k]] if edges[side, k] >= 0 else -1)
@@ -211,19 +213,18 @@ def _trace(height, width, place, space):
 def label_window(labels, scores, chosen, reach, ground, place, space):
     """Find and measure the connected components of a window.
 
-    labels: u8 (h, w). scores: u8 (h, w), or (0, 0). chosen: bool (256,), classes that have components; the others are background.
-    reach: 0 = pixels touch at edges (4-connected), 1 = at corners too (8-connected). ground: int64 (blocks of 256 rows, w + 1), running
-    sums along a row of the pixels' ground areas; blocks are those of the scene. place: Place. space: Space.
+    labels: u8, contiguous, the window in its upper left corner. scores: the same, or (0, 0). chosen: bool (256,), classes that have
+    components; the others are background. reach: 0 = pixels touch at edges (4-connected), 1 = at corners too (8-connected). ground:
+    int64 (blocks of 256 rows, width + 1), running sums along a row of the pixels' ground areas; blocks are those of the scene.
 
     Returns three counts: the components that touch no seam, at the front of space.components, in raster order of their first pixels;
     those that do, in space.border, in the same order; and the runs in space.seams, whose `component` is an index into space.border.
     """
-    height, width = labels.shape
     count = _scan(labels, scores, chosen, reach, ground, place, space)
     components, border, number = space.components, space.border, space.number
     fold(components, space.parent[:count])
     number[:count] = -1
-    runs = _trace(height, width, place, space)
+    runs = _trace(place, space)
     inner = touching = 0
     for k in range(count):
         if space.parent[k] != k:

@@ -17,7 +17,7 @@ import numpy as np
 from hpcseg import store
 from hpcseg.errors import ReadError, StoppedError, StoreError
 from hpcseg.kernels.components import Place, Space, label_window, make_space
-from hpcseg.mpi import Comm, Pulse, on_root
+from hpcseg.mpi import Comm, Pulse, first_on_node, on_root
 from hpcseg.objects.ground import Ground
 from hpcseg.objects.seams import Seams, seam_lines
 from hpcseg.objects.spool import Spool
@@ -153,12 +153,19 @@ class _Labeller:
     def _label(self, item: Item, space: Space) -> Labels:
         grid, opened = self._source.grids[item.scene], self._source.opened(item.scene)
         core = grid.core_window(item.tile)
-        labels, scores = (plane[: core.height, : core.width] for plane in item.buffer.planes)
+        labels, scores = item.buffer.planes
         scores = scores if len(opened.planes) > 1 else _NO_SCORES
-        place = Place(core.row, core.col, seam_lines(grid, item.tile))
-        chosen = self._source.cases[item.scene].chosen
+        place, chosen = Place(*core, seam_lines(grid, item.tile)), self._source.cases[item.scene].chosen
         inner, border, runs = label_window(labels, scores, chosen, self._settings.reach, opened.ground.running(core), place, space)
         return Labels(space.components[:inner].copy(), space.border[:border].copy(), space.seams[:runs].copy())
+
+
+def _compile() -> None:
+    """Run the kernels over a few pixels, so that one process of a node compiles them for all."""
+    grid, every = Grid(2, 1, 1, 0), np.ones(256, bool)
+    place, ground = Place(0, 0, 1, 1, seam_lines(grid, 0)), np.zeros((1, 2), np.int64)
+    label_window(np.zeros((1, 1), np.uint8), _NO_SCORES, every, 0, ground, place, make_space(1))
+    Seams.start(grid, 0).settle()
 
 
 def remove_scratch(cases: Sequence[Case]) -> None:
@@ -174,6 +181,7 @@ def find_components(comm: Comm, pulse: Pulse, cases: Sequence[Case], settings: S
     The caller removes the scratch files. Raises StoppedError if a signal ended it early.
     """
     on_root(comm, lambda: remove_scratch(cases))
+    first_on_node(comm, _compile)
     grids = [Grid(case.scene.height, case.scene.width, settings.tile, 0) for case in cases]
     plan = make_plan([Work(grid, False, np.ones(grid.size, np.int64), np.zeros(grid.size, bool)) for grid in grids], comm.size)
     tasks = [(k, int(tile)) for k, tiles in plan.of_rank(comm.rank) for tile in tiles]

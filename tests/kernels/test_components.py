@@ -8,21 +8,22 @@ from hpcseg.kernels import components as kernels
 from hpcseg.kernels.components import BLOCK, COMPONENT, RUN, Place, join, label_window, make_space
 
 NONE = np.empty((0, 0), np.uint8)
-ORIGIN = Place(0, 0, (-1, -1, -1, -1))
+NO_SEAMS = (-1, -1, -1, -1)
 CLASSES = np.arange(256) < 3
 
 
 @pytest.fixture(params=["jitted", "plain"])
 def label(request, monkeypatch):
-    """label(labels, reach, place, scores, ground) gives the components without and with a seam, and the runs, as records."""
+    """label(labels, reach, origin, ...) gives the components without and with a seam, and the runs, as records."""
     if request.param == "plain":
-        for name in ("find", "unite", "fold", "_scan", "_draw", "_trace", "label_window"):
+        for name in ("find", "unite", "fold", "_scan", "_find_stops", "_draw", "_trace", "label_window"):
             monkeypatch.setattr(kernels, name, getattr(getattr(kernels, name), "py_func", getattr(kernels, name)))
 
-    def call(labels, reach=0, place=ORIGIN, scores=NONE, ground=None, chosen=CLASSES):
+    def call(labels, reach=0, origin=(0, 0), lines=NO_SEAMS, scores=NONE, ground=None, chosen=CLASSES):
         space = make_space(max(labels.shape))
         if ground is None:
             ground = np.zeros((labels.shape[0] // BLOCK + 2, labels.shape[1] + 1), np.int64)
+        place = Place(*origin, *labels.shape, lines)
         inner, border, runs = kernels.label_window(labels, scores, chosen, reach, ground, place, space)
         return space.components[:inner], space.border[:border], space.seams[:runs]
 
@@ -92,7 +93,7 @@ def test_random_windows_of_any_shape(seed):
     labels, space = noise(seed, tuple(rng.integers(1, 40, 2))), make_space(40)
     ground = np.zeros((2, labels.shape[1] + 1), np.int64)
     for reach in (0, 1):
-        count, *_ = label_window(labels, NONE, CLASSES, reach, ground, ORIGIN, space)
+        count, *_ = label_window(labels, NONE, CLASSES, reach, ground, Place(0, 0, *labels.shape, NO_SEAMS), space)
         np.testing.assert_array_equal(space.components[:count], reference(labels, reach))
 
 
@@ -103,7 +104,7 @@ def test_classes_that_are_not_chosen_are_background(label):
 
 
 def test_places_count_from_the_scene_s_origin(label):
-    found, *_ = label(noise(0), 1, Place(700, 90, ORIGIN.lines))
+    found, *_ = label(noise(0), 1, (700, 90))
     wanted = reference(noise(0), 1)
     for name in ("top", "bottom"):
         wanted[name] += 700
@@ -119,7 +120,7 @@ def test_ground_areas_follow_the_scene_s_blocks(label):
     labels[:, 2] = 255
     cells = np.array([[1, 10, 100, 1000], [2, 20, 200, 2000]])
     ground = np.concatenate([np.zeros((2, 1), int), cells.cumsum(1)], axis=1)
-    found, *_ = label(labels, 0, Place(BLOCK - 10, 0, ORIGIN.lines), ground=ground)
+    found, *_ = label(labels, 0, (BLOCK - 10, 0), ground=ground)
     assert found["ground"].tolist() == [10 * 11 + 20 * 22, 10 * 1000 + 20 * 2000]
 
 
@@ -130,7 +131,7 @@ def test_components_on_seams_are_kept_apart_with_the_pixels_they_cover(label):
     labels[2, 4:] = labels[3, 5] = 1
     labels[4, 0] = 0
     labels[3, 2] = 1
-    inner, border, runs = label(labels, 0, Place(100, 200, (7, 8, -1, 12)))
+    inner, border, runs = label(labels, 0, (100, 200), (7, 8, -1, 12))
     assert [(int(each["top"]), int(each["first"])) for each in inner] == [(103, 202)]
     assert border["label"].tolist() == [1, 2, 1, 0]
     assert runs.tolist() == [(7, 201, 203, 0), (7, 203, 204, 1), (8, 200, 201, 3), (12, 102, 104, 2)]

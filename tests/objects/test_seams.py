@@ -14,17 +14,17 @@ from hpcseg.tiles import Grid
 NONE = np.empty((0, 0), np.uint8)
 EVERY = np.arange(256) < 255
 SPACE = make_space(64)
-BORDERLESS = (-1, -1, -1, -1)
 
 
-def labelled(labels, reach, place):
+def labelled(labels, reach, origin=(0, 0), lines=(-1, -1, -1, -1)):
+    labels, place = np.ascontiguousarray(labels), Place(*origin, *labels.shape, lines)
     ground = np.tile(np.arange(labels.shape[1] + 1), (2, 1))
     inner, border, runs = label_window(labels, NONE, EVERY, reach, ground, place, SPACE)
     return SPACE.components[:inner].copy(), SPACE.border[:border].copy(), SPACE.seams[:runs].copy()
 
 
 def whole(labels, reach):
-    return labelled(labels, reach, Place(0, 0, BORDERLESS))[0]
+    return labelled(labels, reach)[0]
 
 
 def by_tiles(labels, reach, core, holders, settle):
@@ -37,8 +37,7 @@ def by_tiles(labels, reach, core, holders, settle):
     done = []
     for tile, holder in holders:
         core_window = grid.core_window(tile)
-        place = Place(core_window.row, core_window.col, seam_lines(grid, tile))
-        inner, *rest = labelled(labels[core_window.slices], reach, place)
+        inner, *rest = labelled(labels[core_window.slices], reach, core_window[:2], seam_lines(grid, tile))
         done.append(inner)
         parts[holder].add(tile, *rest)
         if settle:
@@ -111,7 +110,7 @@ def test_what_was_merged_earlier_need_not_wait():
     seams = Seams.start(grid, 0)
     for tile in range(grid.size):
         window = grid.core_window(tile)
-        _, border, runs = labelled(labels[window.slices], 0, Place(window.row, window.col, seam_lines(grid, tile)))
+        _, border, runs = labelled(labels[window.slices], 0, window[:2], seam_lines(grid, tile))
         seams.add(tile, border, runs)
         touching += len(border)
         seams.settle()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import shutil
 import threading
 import time
@@ -37,6 +36,7 @@ from hpcseg.gallery.encoder import EncoderSettings, train_encoder
 from hpcseg.gallery.hashing import HashSettings, train_hasher
 from hpcseg.gallery.sample import Sample, draw_sample, hold_back
 from hpcseg.gallery.spec import ENCODER, GALLERY, HASH, MONO_BUCKET, TILES, Bucket, GallerySpec
+from hpcseg.kernels.codes import nearest
 from hpcseg.mapping.options import MapOptions
 from hpcseg.models import Model, load_model
 from hpcseg.models import build as build_network
@@ -84,8 +84,9 @@ class Clusters(NamedTuple):
 
 
 class Built(msgspec.Struct):
-    """A gallery's making, for build.json. map: mean average precision of the held cells' codes. same: share of the sample whose bucket is
-    its cluster. sizes: cells of the sample by cluster. loss: by epoch."""
+    """A gallery's making, for build.json. map: mean average precision of the held cells' codes, None if none is held. same: share of the
+    sample whose bucket is its cluster. sizes: cells of each cluster, without those held. loss: of the encoder by epoch, of the hashing
+    network by step."""
 
     cells: int
     held: int
@@ -96,7 +97,7 @@ class Built(msgspec.Struct):
     sizes: list[int]
     centroids: list[str]
     max_distance: int
-    map: float
+    map: float | None
     same: float
     loss: dict[str, list[float]]
     features: int
@@ -222,11 +223,10 @@ class Builder:
         """Codes, centroids, judgement and all files but the image gallery; on one rank. Raises UsageError."""
         options, bits = self.options, self.options.hashing.bits
         codes = np.array([code_of(hasher, row) for row in features], np.uint64)
-        known, sizes = codes[~held], np.bincount(clusters.labels)
-        centroids = [majority(known[clusters.labels == k], bits) for k in range(len(sizes))]
+        sizes = np.bincount(clusters.labels)
+        centroids = [majority(codes[~held][clusters.labels == k], bits) for k in range(len(sizes))]
         check_centroids(centroids)
-        own = np.bitwise_count(known ^ np.array(centroids, np.uint64)[clusters.labels])
-        farthest = max(1, int(np.percentile(own, _MEMBERS, method="higher"))) if options.max_distance < 0 else options.max_distance
+        farthest = find_farthest(codes, centroids) if options.max_distance < 0 else options.max_distance
         publish(options.out / HASH, lambda path: save_file(hasher.state_dict(), path))
         spec = GallerySpec(
             bands=model.spec.bands, buckets=[Bucket(code=f"{int(c):016x}", tiles=int(n)) for c, n in zip(centroids, sizes, strict=True)],
@@ -306,16 +306,23 @@ def check_centroids(centroids: Sequence[np.uint64]) -> None:
     for k, code in enumerate(centroids):
         if code in centroids[:k]:
             first = centroids.index(code)
-            raise UsageError(f"buckets {first} and {k} have the same centroid code: fewer --buckets, more --bits, or more --hash-epochs")
+            raise UsageError(f"buckets {first} and {k} have the same centroid code: fewer --buckets, more --bits, or more --hash-steps")
 
 
-def mean_average_precision(codes: np.ndarray, clusters: np.ndarray, held: np.ndarray) -> float:
-    """Mean over held cells of the average precision with which their codes find the others of their cluster; NaN if none is held."""
+def find_farthest(codes: np.ndarray, centroids: Sequence[np.uint64]) -> int:
+    """A distance to the nearest centroid that 99.9 % of a sample's codes keep within, at least 1. The cells held back count too: the
+    hashing network knows the others by heart."""
+    _, distances = nearest(codes, np.array(centroids, np.uint64))
+    return max(1, int(np.percentile(distances, _MEMBERS, method="higher")))
+
+
+def mean_average_precision(codes: np.ndarray, clusters: np.ndarray, held: np.ndarray) -> float | None:
+    """Mean over held cells of the average precision with which their codes find the others of their cluster; None if none is held."""
     found = [
         average_precision(np.bitwise_count(codes[~held] ^ code), clusters[~held] == cluster)
         for code, cluster in zip(codes[held], clusters[held], strict=True)
     ]
-    return float(np.mean(found)) if found else math.nan
+    return float(np.mean(found)) if found else None
 
 
 def flatten(features: np.ndarray, seed: int) -> np.ndarray:
@@ -333,7 +340,7 @@ def report_lines(built: Built) -> list[str]:
         f"knee={built.knee}",
         f"buckets={built.buckets}",
         f"max_distance={built.max_distance}",
-        f"map={built.map:.4f}",
+        "map=none (no cell is held back)" if built.map is None else f"map={built.map:.4f}",
         f"same_bucket_as_cluster={100 * built.same:.2f} %",
         *(f"{stage}={seconds:.2f} s" for stage, seconds in built.seconds.items()),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,15 +15,17 @@ from hpcseg.mpi import Comm
 from hpcseg.training.averaging import Averaging
 from hpcseg.training.samples import share_of
 
+_PUSH = 2.0
+
 
 class HashSettings(Record, frozen=True):
-    """bits: of a code. hidden: width of the layer before them. batch: cells of a step, over all ranks. quantisation: weight of the term
-    that draws outputs to -1 and 1."""
+    """bits: of a code. hidden: width of the layer before them. batch: about how many cells a step takes, over all ranks. quantisation:
+    weight of the term that draws outputs to -1 and 1."""
 
     bits: int = 64
     hidden: int = 128
-    epochs: int = 60
-    batch: int = 256
+    steps: int = 1200
+    batch: int = 128
     rate: float = 1e-3
     quantisation: float = 0.1
     seed: int = 0
@@ -30,7 +34,7 @@ class HashSettings(Record, frozen=True):
 def train_hasher(
     comm: Comm, averaging: Averaging, features: np.ndarray, clusters: np.ndarray, settings: HashSettings
 ) -> tuple[nn.Sequential, list[float]]:
-    """A hashing network for features (n, d) of known clusters (n,), the same on all ranks, and its loss by epoch. Collective.
+    """A hashing network for features (n, d) of known clusters (n,), the same on all ranks, and its loss by step. Collective.
 
     A batch is shared out over the ranks, whose gradients add up to that of the whole. The network takes features as they are: their
     standardisation is folded into its first layer.
@@ -42,38 +46,43 @@ def train_hasher(
     hasher.load_state_dict(comm.bcast(hasher.state_dict()))
     optimizer = torch.optim.Adam(hasher.parameters(), settings.rate)
     losses = []
-    for epoch in range(settings.epochs):
-        order = np.random.default_rng([settings.seed, epoch]).permutation(len(points))
-        total = 0.0
-        for start in range(0, len(order), settings.batch):
-            batch = order[start : start + settings.batch]
-            mine = share_of(np.arange(len(batch)), comm.rank, comm.size)
-            loss = pair_loss(torch.tanh(hasher(points[batch])), labels[batch], mine, settings.quantisation)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            _add_up_gradients(averaging, hasher)
-            optimizer.step()
-            total += float(loss.detach()) * len(batch)
-        losses.append(sum(comm.allgather(total)) / len(order))
+    for batch in _batches(len(points), settings):
+        mine = share_of(np.arange(len(batch)), comm.rank, comm.size)
+        loss = pair_loss(torch.tanh(hasher(points[batch])), labels[batch], mine, settings.quantisation)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        _add_up_gradients(averaging, hasher)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    losses = np.sum(comm.allgather(losses), axis=0).tolist()
     hasher.load_state_dict(comm.bcast(hasher.state_dict()))
     return fold_standard(hasher, standard), losses
+
+
+def _batches(n: int, settings: HashSettings) -> Iterator[np.ndarray]:
+    """The cells of each step: all of them, in an order drawn anew each time, in parts of nearly one size."""
+    parts = max(1, round(n / settings.batch))
+    for step in range(settings.steps):
+        order = np.random.default_rng([settings.seed, step // parts]).permutation(n)
+        yield np.array_split(order, parts)[step % parts]
 
 
 def pair_loss(outputs: Tensor, labels: Tensor, mine: np.ndarray, quantisation: float) -> Tensor:
     """What the rows `mine` of a batch, outputs (n, K) in -1..1, add to its loss; over all rows the loss of the whole.
 
-    Pairs of one cluster are to agree in all bits, others in at most half of them; pairs of either sort weigh as much together. With it
-    goes the mean of (|output| - 1)**2. (After Liu, Wang, Shan, Chen, CVPR 2016, eq. 4: a contrastive loss with a margin, and a term that
-    draws outputs to signs; here of the cosine of codes in place of their distance.)
+    Pairs of one cluster are to agree in all bits, others in at most half of them. Each cluster weighs the same, whatever its size, and so
+    does each pair of clusters: the small ones too are to be told from all others. With it goes the mean of (|output| - 1)**2. (After Liu,
+    Wang, Shan, Chen, CVPR 2016, eq. 4: a contrastive loss with a margin, and a term that draws outputs to signs; here of the cosine of
+    codes in place of their distance.)
     """
+    sizes = torch.bincount(labels)
+    weight = 1 / (sizes[labels[mine], None] * sizes[labels][None])
     same = labels[mine, None] == labels[None]
     agreement = outputs[mine] @ outputs.T / outputs.shape[1]
-    pull = torch.where(same, (1 - agreement) ** 2, 0.0)
-    push = torch.where(same, 0.0, agreement.clamp(min=0) ** 2)
-    alike = (labels[:, None] == labels[None]).sum()
-    others = (labels.numel() ** 2 - alike).clamp(min=1)
-    rest = ((outputs[mine].abs() - 1) ** 2).sum() / outputs.numel()
-    return pull.sum() / alike + push.sum() / others + quantisation * rest
+    clusters = int((sizes > 0).sum())
+    pull = (weight * (1 - agreement) ** 2)[same].sum() / clusters
+    push = (weight * agreement.clamp(min=0) ** 2)[~same].sum() / max(1, clusters * (clusters - 1))
+    return pull + _PUSH * push + quantisation * ((outputs[mine].abs() - 1) ** 2).sum() / outputs.numel()
 
 
 def _add_up_gradients(averaging: Averaging, network: nn.Module) -> None:
@@ -90,6 +99,6 @@ def fold_standard(hasher: nn.Sequential, standard: Standard) -> nn.Sequential:
     first = hasher[0]
     assert isinstance(first, nn.Linear)
     weight = first.weight.double() / torch.from_numpy(standard.scale)
-    first.bias -= (weight @ torch.from_numpy(standard.mean)).float()
+    first.bias.copy_(first.bias - weight @ torch.from_numpy(standard.mean))
     first.weight.copy_(weight)
     return hasher.eval()

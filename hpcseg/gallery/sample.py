@@ -100,6 +100,6 @@ def hold_back(sample: Sample, archive: Archive, share: float, seed: int) -> np.n
 
 
 def _groups_for(sizes: np.ndarray, share: float) -> int:
-    """How many groups hold a share, at least one, never all."""
+    """How many groups hold a share: none only for a share of 0, never all."""
     enough = int(np.searchsorted(np.cumsum(sizes), share * np.sum(sizes))) + 1
-    return min(enough, len(sizes) - 1)
+    return min(enough, len(sizes) - 1) if share else 0

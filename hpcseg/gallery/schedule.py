@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_GAIN = 0.9
+_GAIN = 0.8
 
 
 class Group(NamedTuple):
@@ -20,7 +20,7 @@ class Group(NamedTuple):
 def divide(costs: Sequence[float], size: int) -> list[Group]:
     """Groups of `size` ranks for jobs of these costs, every rank and every job in one; the same on every rank.
 
-    Of all numbers of groups that which ends first; of equals, the most groups. n ranks are taken to be n**0.9 times as fast as one.
+    Of all numbers of groups that which ends first; of equals, the most groups. n ranks are taken to be n**0.8 times as fast as one.
     """
     plans = [_plan(costs, size, groups) for groups in range(min(size, len(costs)), 0, -1)]
     return min(plans, key=lambda plan: round(_end(costs, plan), 9))

@@ -56,15 +56,14 @@ def test_all_ranks_train_the_mono_model_and_then_each_a_bucket(place):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("averaging", ["horovod", "torch"])
-@pytest.mark.parametrize("flags", [(), ("--init-from-mono",)], ids=["at once", "mono first"])
+@pytest.mark.parametrize(("averaging", "flags"), [("horovod", ()), ("horovod", ("--init-from-mono",)), ("torch", ())])
 def test_any_number_of_ranks_follows_the_same_losses(place, averaging, flags):
     """On four ranks parts of them train at once, each by sums of its own; Horovod starts once for all."""
     found = {}
-    for ranks in (1, 2, 4, 5):
+    for ranks in (1, 2, 4):
         name = f"{averaging}{ranks}{'mono' if flags else ''}"
         result = run(ranks, *command(place, name, *flags, averaging=averaging))
-        assert ranks < 4 or result.stdout.count("2 ranks: ") or result.stdout.count("3 ranks: ")
+        assert ranks != 4 or "2 ranks: " in result.stdout
         found[ranks] = losses_of(place, name)
     for losses in found.values():
         assert losses == pytest.approx(found[1], abs=1e-4)

@@ -14,6 +14,7 @@ from hpcseg.errors import SceneError, UsageError
 from hpcseg.footprint import read_wkt, to_pixels, touched_tiles
 from hpcseg.georeference import Georeference
 from hpcseg.inference.options import Options
+from hpcseg.inference.route import Route
 from hpcseg.mapping.options import describe_entry, layout_of
 from hpcseg.partition import Plan, Work, make_plan
 from hpcseg.raster import estimate_cost, list_scenes
@@ -37,13 +38,14 @@ class Sketch(msgspec.Struct, frozen=True):
 
 
 class Outlook(NamedTuple):
-    """A plan and what it takes. output: bytes of all prediction files."""
+    """A plan and what it takes. output: bytes of all prediction files. unit: what a forward pass counts in costs."""
 
     names: list[str]
     works: list[Work]
     plan: Plan
     output: int
     refused: list[tuple[str, str]]
+    unit: int = 1
 
 
 def read_sketches(path: Path) -> list[Sketch] | None:
@@ -77,8 +79,9 @@ def covered_tiles(sketch: Sketch, grid: Grid) -> np.ndarray:
     return touched_tiles(to_pixels(polygon, Georeference(transform=(x0, dx, rx, y0, ry, dy))), grid)
 
 
-def look_ahead(options: Options, core: int, halo: int, ranks: int) -> Outlook:
+def look_ahead(options: Options, route: Route, core: int, ranks: int) -> Outlook:
     """The plan of a run on `ranks` ranks. Raises UsageError."""
+    halo = route.model.halo
     names: list[str] = []
     works: list[Work] = []
     refused: list[tuple[str, str]] = []
@@ -86,18 +89,19 @@ def look_ahead(options: Options, core: int, halo: int, ranks: int) -> Outlook:
     for argument in options.scenes:
         sketches = read_sketches(Path(argument))
         if sketches is None:
-            output += _from_rasters(argument, options, core, halo, names, works, refused)
+            output += _from_rasters(argument, options, route, core, names, works, refused)
             continue
         for sketch in sketches:
             grid = Grid(sketch.height, sketch.width, core, halo)
             names.append(sketch.name)
-            works.append(Work(grid, False, covered_tiles(sketch, grid).astype(np.int64), np.zeros(grid.size, bool)))
+            cost = route.typical * covered_tiles(sketch, grid).astype(np.int64)
+            works.append(Work(grid, False, cost, np.zeros(grid.size, bool)))
             output += grid.size * core**2 * len(options.planes)
-    return Outlook(names, works, make_plan(works, ranks), output, refused)
+    return Outlook(names, works, make_plan(works, ranks), output, refused, route.unit)
 
 
 def _from_rasters(
-    argument: str, options: Options, core: int, halo: int, names: list[str], works: list[Work], refused: list[tuple[str, str]]
+    argument: str, options: Options, route: Route, core: int, names: list[str], works: list[Work], refused: list[tuple[str, str]]
 ) -> int:
     """Add the scenes of one argument by opening them; returns the bytes of their prediction files."""
     output = 0
@@ -107,9 +111,10 @@ def _from_rasters(
         except SceneError as error:
             refused.append((entry.name, str(error)))
             continue
-        layout = layout_of(scene, core, halo, options.planes)
+        layout = layout_of(scene, core, route.model.halo, options.planes, route.cell)
         names.append(scene.name)
-        works.append(Work(layout.grid, scene.striped, estimate_cost(scene, layout.grid), np.zeros(layout.grid.size, bool)))
+        cost = route.price(scene, layout.grid, estimate_cost(scene, layout.grid))
+        works.append(Work(layout.grid, scene.striped, cost, np.zeros(layout.grid.size, bool)))
         output += layout.nbytes
     return output
 
@@ -133,4 +138,4 @@ def write_spans(outlook: Outlook, path: Path) -> None:
         for name, work, tiles, ranks in zip(outlook.names, outlook.works, outlook.plan.tiles, outlook.plan.ranks, strict=True):
             for rank in np.unique(ranks):
                 mine = tiles[ranks == rank]
-                rows.writerow([rank, name, len(mine), int(work.cost[mine].sum())])
+                rows.writerow([rank, name, len(mine), f"{work.cost[mine].sum() / outlook.unit:.10g}"])

@@ -49,15 +49,20 @@ class GalleryRoute(Route):
         said = {"images": gallery.spec.digest, "mono": gallery.members[0].digest, "models": models}
         return {**super().said, "gallery": json.dumps(said)}
 
+    @property
+    def unit(self) -> int:
+        return _UNIT
+
+    @property
+    def typical(self) -> int:
+        """That of the mean of all buckets' networks."""
+        members, numbers = self.gallery.members, self.gallery.of_bucket[: len(self.gallery.spec.buckets)]
+        return round(_UNIT * float(np.mean([members[number].operations for number in numbers])) / members[0].operations)
+
     def price(self, scene: Scene, grid: Grid, cost: np.ndarray) -> np.ndarray:
-        """Thousandths of the mono model's forward pass: by the buckets of the scene's cells where the image gallery knows them, else by
-        the mean of all networks."""
-        gallery = self.gallery
-        buckets = read_scene(gallery.images, scene.digest)
-        if buckets is None:
-            mean = np.mean([gallery.members[number].operations for number in gallery.of_bucket[: len(gallery.spec.buckets)]])
-            return cost * round(_UNIT * float(mean) / gallery.members[0].operations)
-        return cost * tile_costs(gallery, buckets, grid)
+        """By the buckets of the scene's cells where the image gallery knows them."""
+        buckets = read_scene(self.gallery.images, scene.digest)
+        return cost * (self.typical if buckets is None else tile_costs(self.gallery, buckets, grid))
 
     def compile(self, dtypes: Iterable[str], recipe: Recipe) -> None:
         compile_reading(dtypes, "float32")
@@ -92,24 +97,27 @@ def tile_costs(gallery: ModelGallery, buckets: np.ndarray, grid: Grid) -> np.nda
 
 def open_gallery_route(comm: Comm, options: Options) -> GalleryRoute:
     """That of the model gallery that was asked for; rank 0 opens and checks it for all. Collective. Raises UsageError."""
-    folder = Path(options.model)
-
-    def look() -> ModelGallery:
-        gallery = open_gallery(folder, options.any_network)
-        _check_options(options, gallery)
-        check_budget(gallery.members, options.gallery_memory * _MB)
-        return gallery
-
-    gallery = on_root(comm, look)
-    mono = gallery.members[0].load()
-    cell = gallery.spec.cell
-    model = dataclasses.replace(mono, name=folder.resolve().name, halo=gallery.halo, stride=cell, digest=gallery.digest)
-    return GalleryRoute(model, cell, gallery=gallery)
+    return _route_of(options, on_root(comm, lambda: _open(options)))
 
 
-def _check_options(options: Options, gallery: ModelGallery) -> None:
-    cell = gallery.spec.cell
-    if options.core % cell:
-        raise UsageError(f"--core {options.core}: wanted a multiple of the gallery's cell of {cell} pixels")
+def read_gallery_route(options: Options) -> GalleryRoute:
+    """The same without MPI."""
+    return _route_of(options, _open(options))
+
+
+def _open(options: Options) -> ModelGallery:
+    """The gallery, if the options suit it. Raises UsageError."""
+    gallery = open_gallery(Path(options.model), options.any_network)
+    if options.core % gallery.spec.cell:
+        raise UsageError(f"--core {options.core}: wanted a multiple of the gallery's cell of {gallery.spec.cell} pixels")
     if options.halo not in (-1, gallery.halo):
         raise UsageError(f"--halo {options.halo}: a gallery has one halo, its largest: {gallery.halo}")
+    check_budget(gallery.members, options.gallery_memory * _MB)
+    return gallery
+
+
+def _route_of(options: Options, gallery: ModelGallery) -> GalleryRoute:
+    name, cell = Path(options.model).resolve().name, gallery.spec.cell
+    mono = gallery.members[0].load()
+    model = dataclasses.replace(mono, name=name, halo=gallery.halo, stride=cell, digest=gallery.digest)
+    return GalleryRoute(model, cell, gallery=gallery)

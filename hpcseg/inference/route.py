@@ -14,6 +14,7 @@ from hpcseg.inference.options import Options
 from hpcseg.kernels.warm import compile_kernels
 from hpcseg.mapping.report import RankReport
 from hpcseg.models import Model, load_model
+from hpcseg.models.probe import Probe
 from hpcseg.mpi import Comm, on_root
 from hpcseg.raster import Scene
 from hpcseg.stream import Engine
@@ -27,6 +28,16 @@ class Route:
 
     model: Model
     cell: int = 0
+
+    @property
+    def unit(self) -> int:
+        """What one forward pass of `model` counts in prices."""
+        return 1
+
+    @property
+    def typical(self) -> int:
+        """The price of a tile of which nothing is known but that it has data."""
+        return self.unit
 
     @property
     def said(self) -> Mapping[str, str]:
@@ -49,7 +60,12 @@ class Route:
         """Add to a rank's report what only this kind of engine knows."""
 
 
-def open_route(comm: Comm, options: Options) -> Route:
-    """That of the model that was asked for, loaded on every rank; a foreign network is probed on rank 0 alone. Collective."""
-    found = on_root(comm, lambda: load_model(options.model, options.any_network).found)
+def read_route(options: Options, found: Probe | None = None) -> Route:
+    """That of the model that was asked for. found: as in load_model. Raises UsageError."""
     return Route(load_model(options.model, options.any_network, found))
+
+
+def open_route(comm: Comm, options: Options) -> Route:
+    """The same on every rank; a foreign network is probed on rank 0 alone. Collective."""
+    found = on_root(comm, lambda: read_route(options).model.found)
+    return read_route(options, found)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import threading
 
+import h5py
 import numpy as np
 import pytest
 from gallery.made import CELL, SCENE, patchwork, write_gallery, write_models
 
 from hpcseg import store
+from hpcseg.cli import plan
 from hpcseg.errors import UsageError
 from hpcseg.gallery import predict as predict_module
 from hpcseg.gallery.members import open_gallery
@@ -187,3 +189,27 @@ def test_a_tile_costs_what_its_rectangles_cost(folder):
     unit = (2 * CELL + 2 * gallery.halo) ** 2 / 1000
     one, two = CELL + 2 * gallery.halo, 2 * CELL + 2 * gallery.halo
     np.testing.assert_allclose(costs, [1000, 3 * one**2 / unit, 0, one * two / unit], atol=1)
+
+
+def test_the_plan_prices_tiles_by_the_codes_that_are_stored(folder, mapped, monkeypatch, capsys):
+    def planned():
+        words = [folder / "town.tif", "--ranks", "2", "--model", folder / "g/roofs", "--core", 2 * CELL]
+        assert plan.command.main([str(each) for each in words], standalone_mode=False) == 0
+        return dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines() if "=" in line)
+
+    tiles = int(planned()["tiles"])
+    assert float(planned()["forward_passes"]) == tiles, "networks of one kind, and nothing is stored"
+    buckets = mapped[0].buckets
+    monkeypatch.setattr(predict_module, "read_scene", lambda images, digest: buckets)
+    wanted = tile_costs(open_gallery(folder / "g/roofs"), buckets, mapped[0].layout.grid).sum() / 1000
+    assert float(planned()["forward_passes"]) == pytest.approx(wanted)
+    assert wanted != tiles
+
+
+def test_only_a_tile_whose_buckets_are_wrong_is_mapped_again(folder, mapped, alone, tmp_path):
+    shutil.copy(mapped[0].path, tmp_path)
+    with h5py.File(tmp_path / "town.h5", "r+") as file:
+        file["tiles/bucket"][2, 2] = 77
+    again = predict(alone, options(folder, tmp_path), threading.Event(), open_gallery_route)
+    assert again.planned_tiles == 1
+    assert_same(store.read(tmp_path / "town.h5"), mapped[0])

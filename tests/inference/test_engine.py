@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, window_tensor
+from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, planes_on_device, scores_of, window_tensor, write_planes
 from hpcseg.inference.options import fixed_values
 from hpcseg.models import load_model
 from hpcseg.raster import CellCache, SceneReader, describe
@@ -145,3 +145,15 @@ def test_a_window_and_its_array_share_memory(precision, kind):
     assert tensor.is_contiguous(memory_format=torch.channels_last)
     array[2, 3 * 4 + 1] = np.float32(1.5) if precision == "fp32" else 0x3FC0
     assert tensor[0, 1, 2, 4] == 1.5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("of_class", [-1, 1])
+def test_a_device_labels_by_the_rules_of_the_kernels(models, classes, of_class):
+    recipe = Recipe(models[classes], 8, "fp32", ("labels", "confidence"), of_class)
+    logits = torch.randn((1, 1 if classes == 2 else classes, 20, 30), generator=torch.Generator().manual_seed(0))
+    kernels = [np.empty((20, 30), np.uint8) for _ in recipe.planes]
+    write_planes(recipe, scores_of(logits[0]), np.ones((20, 30), np.uint8), Window(0, 0, 20, 30), kernels)
+    labels, chances = (plane[0].numpy() for plane in planes_on_device(recipe, logits))
+    np.testing.assert_array_equal(labels, kernels[0])
+    assert np.abs(chances.astype(int) - kernels[1]).max() <= 1

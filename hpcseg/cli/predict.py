@@ -9,11 +9,9 @@ import click
 
 from hpcseg.cli import config_option, scene_options, stall_option, threads_option
 from hpcseg.environment import stop_requested
-from hpcseg.gallery.members import is_gallery
-from hpcseg.gallery.predict import open_gallery_route
+from hpcseg.gallery.predict import opener_of
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
-from hpcseg.inference.route import open_route
 from hpcseg.mapping.report import report_lines
 from hpcseg.mapping.run import exit_code
 
@@ -46,7 +44,7 @@ from hpcseg.mapping.run import exit_code
 def command(comm: Any, cache_mb: int, **arguments: Any) -> int:
     """Map SCENES (files, globs, folders, manifests, a.tif+b.tif) with a model. Run it again to resume."""
     options = Options(cache=cache_mb << 20, **arguments)
-    summary = predict(comm, options, stop_requested, open_gallery_route if is_gallery(options.model) else open_route)
+    summary = predict(comm, options, stop_requested, opener_of(options.model))
     if summary is not None:
         for name, window, reason in summary.failed:
             print(f"failed {name} {window}: {reason}")

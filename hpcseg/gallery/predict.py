@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +18,12 @@ from hpcseg.errors import UsageError
 from hpcseg.gallery.cells import rectangles
 from hpcseg.gallery.engine import GalleryEngine
 from hpcseg.gallery.images import read_scene
-from hpcseg.gallery.members import ModelGallery, open_gallery
+from hpcseg.gallery.members import ModelGallery, is_gallery, open_gallery
 from hpcseg.gallery.networks import check_budget
 from hpcseg.gallery.spec import NO_BUCKET
 from hpcseg.inference.engine import Recipe
 from hpcseg.inference.options import Options
-from hpcseg.inference.route import Route
+from hpcseg.inference.route import Route, open_route
 from hpcseg.kernels.warm import compile_kernels, compile_reading
 from hpcseg.mapping.report import RankReport
 from hpcseg.mpi import Comm, on_root
@@ -93,6 +93,11 @@ def tile_costs(gallery: ModelGallery, buckets: np.ndarray, grid: Grid) -> np.nda
         return sum(gallery.members[n].operations * (cell * r.height + 2 * grid.halo) * (cell * r.width + 2 * grid.halo) for n, r in parts)
 
     return np.array([round(cost(tile) / unit) for tile in range(grid.size)], np.int64)
+
+
+def opener_of(model: str) -> Callable[[Comm, Options], Route]:
+    """What opens the route of a model, collectively, by what its folder holds: networks of a gallery, or one network."""
+    return open_gallery_route if is_gallery(model) else open_route
 
 
 def open_gallery_route(comm: Comm, options: Options) -> GalleryRoute:

@@ -14,14 +14,17 @@ from hpcseg import store
 from hpcseg.cli import plan
 from hpcseg.errors import UsageError
 from hpcseg.gallery import predict as predict_module
+from hpcseg.gallery.assign import AssignOptions, assign
+from hpcseg.gallery.images import read_scene
 from hpcseg.gallery.members import open_gallery
 from hpcseg.gallery.networks import need_of
-from hpcseg.gallery.predict import open_gallery_route, tile_costs
+from hpcseg.gallery.predict import open_gallery_route, opener_of, tile_costs
 from hpcseg.gallery.spec import MONO_BUCKET
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
 from hpcseg.inference.route import open_route
 from hpcseg.mapping.report import report_lines
+from hpcseg.raster import describe
 from hpcseg.tiles import Grid
 
 HEIGHT, WIDTH = 300, 410
@@ -213,3 +216,17 @@ def test_only_a_tile_whose_buckets_are_wrong_is_mapped_again(folder, mapped, alo
     again = predict(alone, options(folder, tmp_path), threading.Event(), open_gallery_route)
     assert again.planned_tiles == 1
     assert_same(store.read(tmp_path / "town.h5"), mapped[0])
+
+
+def test_buckets_are_those_that_assign_gives_the_same_cells(folder, mapped, alone, make_scene, tmp_path):
+    shutil.copytree(folder / "g", tmp_path / "g")
+    shutil.copy(folder / "town.tif", tmp_path)
+    make_scene(tmp_path / "tiny.tif", 40, 50, pixels=patchwork(1, 1, 40, 50))
+    scenes = tuple(str(tmp_path / f"{name}.tif") for name in ("town", "tiny"))
+    assign(alone, AssignOptions(scenes, gallery=tmp_path / "g"), threading.Event())
+    chosen = Options(scenes, str(tmp_path / "g/roofs"), tmp_path / "out", core=4 * CELL, precision="fp32")
+    assert predict(alone, chosen, threading.Event(), opener_of(chosen.model)).exit_code == 0
+    for name, path in zip(("town", "tiny"), scenes, strict=True):
+        stored, given = store.read(tmp_path / f"out/{name}.h5"), read_scene(tmp_path / "g", describe(path, name).digest)
+        np.testing.assert_array_equal(stored.buckets[: given.shape[0], : given.shape[1]], given)
+        assert (stored.buckets != 255).sum() == (given != 255).sum() > 0

@@ -45,9 +45,7 @@ class Written(NamedTuple):
     problem: str = ""
 
 
-def export_objects(
-    comm: Comm, pulse: Pulse, maps: Sequence[Path], out: Path | None, choice: Choice, settings: Settings
-) -> list[Written]:
+def export_objects(comm: Comm, pulse: Pulse, maps: Sequence[Path], out: Path | None, choice: Choice, settings: Settings) -> list[Written]:
     """Write `<map>_objects.gpkg`, .csv and .png for each map into the folder `out`, None = beside the map; returns what became of each, on
     all ranks. Collective.
 
@@ -58,10 +56,13 @@ def export_objects(
     cases = [each for each in opened if isinstance(each, Case)]
     refused = [each for each in opened if isinstance(each, Written)]
     on_root(comm, lambda: _need(cases, refused))
-    parts = find_components(comm, pulse, cases, settings)
-    mine = {k: _write(cases[k], part, choice, settings, pulse) for k, part in parts.items()}
-    written = {k: each for every in comm.allgather(mine) for k, each in every.items()}
-    on_root(comm, lambda: remove_scratch(cases))
+    try:
+        parts = find_components(comm, pulse, cases, settings)
+        mine = {k: _write(cases[k], part, choice, settings, pulse) for k, part in parts.items()}
+        written = {k: each for every in comm.allgather(mine) for k, each in every.items()}
+    finally:
+        if comm.rank == 0:
+            remove_scratch(cases)
     return [written[k] for k in sorted(written)] + refused
 
 

@@ -29,7 +29,7 @@ from hpcseg.stream import Buffer, Item, Source, Stream
 from hpcseg.tiles import Grid
 
 TILE = 1024
-_SETTLE = 1024
+_SETTLE = 256
 _NO_SCORES = np.empty((0, 0), np.uint8)
 
 

@@ -10,7 +10,6 @@
 #   SHARES                       shares of water; one scene of each for each seed
 #   SEEDS, VALIDATION, UNSEEN    seeds of scenes to learn from, to choose the checkpoint by, and to judge on
 #   SIZE                         edge of the scenes in pixels
-#   DOUBT                        share of the levels on either side of the teacher's threshold that students are not taught
 #   FALLBACK                     threshold in dB where a synthetic scene gives none: half way from calm water to land
 #   REAL                         flags of hpcseg label water for BEFORE and AFTER
 #   FEATURES, SPECTRAL, SPATIAL  the grid of textures that is reported for AFTER
@@ -29,8 +28,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
 launch=()
 if [ -n "${HPCSEG_RANKS:-}" ]; then launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none); fi
-: "${SHARES:=0.01 0.05 0.3}" "${SEEDS:=11 12 13}" "${VALIDATION:=21}" "${UNSEEN:=51 52 53}" "${SIZE:=1120}"
-: "${DOUBT:=0.1}" "${FALLBACK:=-14}"
+: "${SHARES:=0.01 0.05 0.3}" "${SEEDS:=11 12 13}" "${VALIDATION:=21}" "${UNSEEN:=51 52 53}" "${SIZE:=1120}" "${FALLBACK:=-14}"
 : "${REAL:=--scale db --db-per-unit 0.1}" "${FEATURES:=length sd psi}" "${SPECTRAL:=8 15 25}" "${SPATIAL:=25 50}"
 run() { "${launch[@]}" hpcseg "$@" </dev/null; }
 
@@ -57,8 +55,7 @@ draw unseen "$UNSEEN"
 } >"$out/train.csv"
 
 # --- the teacher on all, and what it and its textures are worth
-run label water "$out/train" --scale db --fallback "$FALLBACK" --doubt "$DOUBT" --out "$out/labels" >/dev/null
-run label water "$out/validation" --scale db --fallback "$FALLBACK" --out "$out/checks" >/dev/null
+run label water "$out/train.csv" --scale db --fallback "$FALLBACK" --out "$out/labels" >/dev/null
 for method in amplitude sfs; do
     fallback=()
     if [ "$method" = amplitude ]; then fallback=(--fallback "$FALLBACK"); fi
@@ -71,7 +68,7 @@ for method in amplitude sfs; do
 done
 
 # --- its student
-run train run/water.toml --scenes "$out/train.csv" --labels "$out/labels" --labels "$out/checks" --out "$out/student" "$@" | tee "$out/student.log"
+run train run/water.toml --scenes "$out/train.csv" --labels "$out/labels" --out "$out/student" "$@" | tee "$out/student.log"
 run predict "$out/unseen" --model "$out/student" --out "$out/maps" --overwrite >/dev/null
 run evaluate "$out/maps" --labels "$out/teacher_amplitude" --json "$out/maps/against_teacher.json" >/dev/null
 run evaluate "$out/maps" --labels "$out/unseen/truth" --scenes "$out/unseen" --png >/dev/null
@@ -89,8 +86,7 @@ if [ -n "$after" ]; then
     judge "$real/amplitude" --png
     run label water "$after" --before "$before" "${values[@]}" --out "$real/flood" >/dev/null
     judge "$real/flood" --classes-map 0=dry,1=flood --png
-    run label water "$after" "${values[@]}" --doubt "$DOUBT" --out "$real/sure" >/dev/null
-    run train run/water.toml --block 448 --scenes "$after" --labels "$real/sure" --out "$real/student" "$@"
+    run train run/water.toml --block 448 --scenes "$after" --labels "$real/amplitude" --out "$real/student" "$@"
     run predict "$after" --model "$real/student" --out "$real/maps" --overwrite >/dev/null
     judge "$real/maps" --png
     hpcseg export "$real/maps" --to png --scene "$after" >/dev/null

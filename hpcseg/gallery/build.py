@@ -201,7 +201,7 @@ class Builder:
         """The gallery's encoder, in its folder: the model that was given, else one trained on the cells that are not held back."""
         if not self.options.encoder:
             pixels = sample.pixels[~held[sample.mine]]
-            network, self.losses["encoder"] = train_encoder(self.comm, self.averaging, pixels, self.options.training)
+            network, self.losses["encoder"] = train_encoder(self.comm, self.averaging, pixels, self.options.training, self.pulse.step)
             start = dataclasses.replace(start, network=network)
         folder = self.options.out / ENCODER
         on_root(self.comm, lambda: _save_model(folder, start))

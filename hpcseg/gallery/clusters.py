@@ -11,16 +11,19 @@ from sklearn.cluster import AgglomerativeClustering
 
 @dataclass(frozen=True)
 class Standard:
-    """How features become comparable: (features - mean) / scale, float64 (d,)."""
+    """How features become what clusters and the hashing network take: (features - mean) / scale, mean float64 (d,).
+
+    One scale for all of them: how far each spreads is what the encoder learned of its weight.
+    """
 
     mean: np.ndarray
-    scale: np.ndarray
+    scale: float
 
     @classmethod
     def of(cls, features: np.ndarray) -> Standard:
-        """From features (n, d); one that never varies is only shifted."""
-        deviation = features.std(0, dtype=np.float64)
-        return cls(features.mean(0, dtype=np.float64), np.where(deviation > 0, deviation, 1.0))
+        """From features (n, d), to a mean variance of 1; those that never vary are only shifted."""
+        deviation = float(np.sqrt(features.var(0, dtype=np.float64).mean()))
+        return cls(features.mean(0, dtype=np.float64), deviation or 1.0)
 
     def apply(self, features: np.ndarray) -> np.ndarray:
         """Standardised features, float64 (n, d)."""

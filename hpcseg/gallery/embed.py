@@ -40,8 +40,9 @@ def encode(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def pool_features(deep: Tensor) -> Tensor:
-    """Features (n, 2 channels) of a deepest level: mean and standard deviation of each channel over all positions."""
-    return torch.cat([deep.mean((2, 3)), deep.std((2, 3), correction=0)], dim=1)
+    """Features (n, channels) of a deepest level: the mean of each channel over all positions, together of length 1, as the encoder was
+    taught to compare them."""
+    return nn.functional.normalize(deep.mean((2, 3)), dim=1)
 
 
 def make_hasher(features: int, hidden: int, bits: int) -> nn.Sequential:

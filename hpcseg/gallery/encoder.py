@@ -1,15 +1,18 @@
 """An encoder that learns without labels to tell cells apart: two altered views of one cell are to look alike, those of others not.
 
 Contrastive learning of SimCLR (Chen, Kornblith, Norouzi, Hinton, ICML 2020). What views of one cell share, its texture and not its
-colours or its place, is what the features then say.
+colours or its place, is what the features then say. In bfloat16 where the device computes in it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hpcseg import device
 from hpcseg.config import Record
 from hpcseg.errors import UsageError
 from hpcseg.gallery.embed import encode, pool_features
@@ -19,7 +22,6 @@ from hpcseg.mpi import Comm
 from hpcseg.training.averaging import Averaging
 from hpcseg.training.checkpoint import running_statistics
 
-_CPU = torch.device("cpu")
 # Share of the training over which the rate rises.
 _WARM = 0.05
 
@@ -44,11 +46,12 @@ class EncoderSettings(Record, frozen=True):
 
 
 def train_encoder(
-    comm: Comm, averaging: Averaging, cells: np.ndarray, settings: EncoderSettings, where: torch.device = _CPU
+    comm: Comm, averaging: Averaging, cells: np.ndarray, settings: EncoderSettings, alive: Callable[[], object] = lambda: None
 ) -> tuple[SegmentationNetwork, list[float]]:
     """A network whose encoder was trained, and its loss by epoch: the same on all ranks, and in each run on as many of them. Collective.
 
-    cells: float32 (n, bands, edge, edge), normalised, those that this rank holds. Raises UsageError where all hold less than 2 cells.
+    cells: float32 (n, bands, edge, edge), normalised, those that this rank holds. alive: called at each step. Raises UsageError where
+    all ranks hold less than 2 cells.
     """
     every = sum(comm.allgather(len(cells)))
     if every < 2:
@@ -56,12 +59,15 @@ def train_encoder(
     torch.manual_seed(settings.seed)
     network = build(settings.network, cells.shape[1], 2)
     start_for_relu(network)
-    learner = _Learner(averaging, network, settings, cells, where)
+    learner = _Learner(averaging, network, settings, cells)
     steps, losses = max(1, every // settings.batch), []
     for epoch in range(settings.epochs):
         rng = np.random.default_rng([settings.seed, epoch, comm.rank])
-        parts = np.array_split(rng.permutation(len(cells)), steps)
-        losses.append(sum(learner.step(part, rng, (epoch * steps + k) / (settings.epochs * steps)) for k, part in enumerate(parts)) / steps)
+        total = 0.0
+        for k, part in enumerate(np.array_split(rng.permutation(len(cells)), steps)):
+            total += learner.step(part, rng, (epoch * steps + k) / (settings.epochs * steps))
+            alive()
+        losses.append(total / steps)
     network.cpu().eval()
     _average_statistics(comm, network, len(cells))
     network.load_state_dict(comm.bcast(network.state_dict()))
@@ -71,23 +77,25 @@ def train_encoder(
 class _Learner:
     """A network, the layers that its features pass to be compared, their optimiser, and this rank's cells."""
 
-    def __init__(
-        self, averaging: Averaging, network: SegmentationNetwork, settings: EncoderSettings, cells: np.ndarray, where: torch.device
-    ) -> None:
-        self.averaging, self.settings, self.where, self._cells = averaging, settings, where, cells
-        self.network = network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch names no such argument
+    def __init__(self, averaging: Averaging, network: SegmentationNetwork, settings: EncoderSettings, cells: np.ndarray) -> None:
+        self.averaging, self.settings, self._cells = averaging, settings, cells
+        self.where, self._half = device.choose(), device.has_bfloat16()
+        self.network = network.to(self.where)
         edge = cells.shape[2]
         self._crop = max(network.stride, int(settings.crop * edge) // network.stride * network.stride)
         with torch.no_grad():
-            width = self._features(torch.zeros(1, cells.shape[1], edge, edge, device=where)).shape[1]
-        self.head = nn.Sequential(nn.Linear(width, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, settings.projection)).to(where)
+            width = self._features(torch.zeros(1, cells.shape[1], edge, edge, device=self.where)).shape[1]
+        self.head = nn.Sequential(nn.Linear(width, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, settings.projection))
+        self.head.to(self.where)
         network.train()
         self.parameters = [*network.get_submodule("encoder").parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, settings.rate, weight_decay=1e-4)
         self._sizes = [each.numel() for each in self.parameters] + [2]
 
     def _features(self, x: Tensor) -> Tensor:
-        return pool_features(encode(self.network, x.contiguous(memory_format=torch.channels_last)))
+        with torch.autocast(self.where.type, torch.bfloat16, enabled=self._half):
+            deep = encode(self.network, x.contiguous(memory_format=torch.channels_last))
+        return pool_features(deep.float())
 
     def step(self, part: np.ndarray, rng: np.random.Generator, done: float) -> float:
         """One step on the cells `part` of this rank, with those of the others; returns the loss of all. Collective.

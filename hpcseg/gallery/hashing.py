@@ -98,7 +98,7 @@ def fold_standard(hasher: nn.Sequential, standard: Standard) -> nn.Sequential:
     """The hashing network of features as they are, from that of standardised ones."""
     first = hasher[0]
     assert isinstance(first, nn.Linear)
-    weight = first.weight.double() / torch.from_numpy(standard.scale)
+    weight = first.weight.double() / standard.scale
     first.bias.copy_(first.bias - weight @ torch.from_numpy(standard.mean))
     first.weight.copy_(weight)
     return hasher.eval()

@@ -51,11 +51,16 @@ def test_a_straight_curve_has_its_knee_at_the_lowest_number():
     assert find_knee([2], [6.0]) == 2
 
 
-def test_standard_features_have_mean_0_and_deviation_1_and_constant_ones_are_0():
-    features = np.concatenate([POINTS * 7 + 3, np.full((60, 1), 5.0)], axis=1).astype(np.float32)
+def test_standard_features_have_mean_0_and_keep_their_spreads_beside_each_other():
+    features = np.concatenate([POINTS * [7, 7, 7, 1, 1] + 3, np.full((60, 1), 5.0)], axis=1).astype(np.float32)
     points = Standard.of(features).apply(features)
     np.testing.assert_allclose(points.mean(0), 0, atol=1e-6)
-    np.testing.assert_allclose(points.std(0), [1] * 5 + [0], atol=1e-6)
+    np.testing.assert_allclose(points.var(0).mean(), 1, rtol=1e-5)
+    np.testing.assert_allclose(points.std(0) / points.std(0)[0], features.std(0) / features.std(0)[0], rtol=1e-4)
+
+
+def test_features_that_never_vary_are_shifted_to_0():
+    np.testing.assert_array_equal(Standard.of(np.full((4, 3), 5.0)).apply(np.full((4, 3), 5.0)), 0)
 
 
 def test_the_nearest_mean_is_that_of_the_least_distance():

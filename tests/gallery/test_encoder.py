@@ -11,7 +11,7 @@ from hpcseg.gallery.embed import encode, pool_features
 from hpcseg.gallery.encoder import EncoderSettings, contrast, make_views, train_encoder
 from hpcseg.training.averaging import Alone
 
-SMALL, BRIEF = EncoderSettings(epochs=12, batch=16, rate=4e-3), EncoderSettings(epochs=1, batch=16)
+SMALL, BRIEF = EncoderSettings(epochs=20, batch=16), EncoderSettings(epochs=1, batch=16)
 
 
 def textures(n, edge=32, seed=0):
@@ -43,7 +43,7 @@ def test_the_loss_falls_below_that_of_chance(trained):
 
 def test_textures_it_never_saw_come_apart_whatever_their_colours(trained):
     features = features_of(trained[0], textures(40, seed=1))
-    features = (features - features.mean(0)) / (features.std(0) + 1e-6)
+    features -= features.mean(0)
     fine, coarse = features[::2], features[1::2]
     middle, axis = (fine.mean(0) + coarse.mean(0)) / 2, fine.mean(0) - coarse.mean(0)
     assert ((fine - middle) @ axis > 0).mean() > 0.9

@@ -13,6 +13,9 @@ import msgspec
 from hpcseg.errors import UsageError
 
 T = TypeVar("T")
+Task = Literal["classes", "points"]
+SCORES = 255
+_MILLION = 1_000_000
 _COLOR = r"#[0-9a-fA-F]{6}"
 
 
@@ -46,6 +49,10 @@ class ModelSpec(Record, frozen=True):
     bands: number of input bands. prefilter: a filter that scenes pass before normalisation, "" = none, see kernels.filters.
     resolution: ground size of a pixel in metres that it was trained on, 0 = unknown.
     threshold: of a network with one logit. halo: overrides the probe of a foreign network, -1 = derive it.
+    task: "classes" labels each pixel with one of at least two classes; "points" finds objects: a logit for each class, the kinds of
+    objects, whose sigmoid is 1 at an object's centre and falls off as a Gaussian of `sigma` (metres; pixels where resolution is 0).
+    The rest is of points alone. threshold: of the objects that count. distance: least between two of a class, as sigma; 0 = 2 sigma.
+    calibration: for scores 0 to 254 the chance, in millionths, that such a peak is an object, rising; empty = not calibrated.
     """
 
     network: str
@@ -58,6 +65,15 @@ class ModelSpec(Record, frozen=True):
     threshold: float = 0.5
     halo: int = -1
     description: str = ""
+    task: Task = "classes"
+    sigma: float = 0.0
+    distance: float = 0.0
+    calibration: list[int] = []
+
+    @property
+    def least_distance(self) -> float:
+        """Of two objects of a class, in the units of `sigma`."""
+        return self.distance or 2 * self.sigma
 
 
 def decode_toml(path: Path, kind: type[T]) -> T:
@@ -70,11 +86,12 @@ def decode_toml(path: Path, kind: type[T]) -> T:
         raise UsageError(f"{path}: {error}") from error
 
 
-def check_classes(classes: Sequence[Class]) -> list[str]:
+def check_classes(classes: Sequence[Class], task: Task = "classes") -> list[str]:
     """What is wrong with a legend, one phrase each."""
+    least = 1 if task == "points" else 2
     wrong = [f"color {each.color!r} of class {each.name!r} is not #rrggbb" for each in classes if not re.fullmatch(_COLOR, each.color)]
-    if not 2 <= len(classes) <= 255:
-        wrong.insert(0, f"{len(classes)} classes, wanted 2 to 255 ([[classes]] with name and color, class 0 first)")
+    if not least <= len(classes) <= 255:
+        wrong.insert(0, f"{len(classes)} classes, wanted {least} to 255 ([[classes]] with name and color, class 0 first)")
     names = [each.name for each in classes]
     return wrong + [f"two classes are named {name!r}" for name in dict.fromkeys(names) if names.count(name) > 1]
 
@@ -85,7 +102,7 @@ def read_model(path: Path) -> ModelSpec:
     norm = spec.normalisation
     if spec.bands < 1:
         raise UsageError(f"{path}: bands is {spec.bands}, wanted 1 or more")
-    wrong = check_classes(spec.classes)
+    wrong = check_classes(spec.classes, spec.task) + _check_points(spec)
     if spec.prefilter and spec.bands != 3:
         wrong.append(f"prefilter is {spec.prefilter!r}, of red, green and blue, and bands is {spec.bands}")
     if wrong:
@@ -102,6 +119,19 @@ def read_model(path: Path) -> ModelSpec:
     if not 0 < spec.threshold < 1:
         raise UsageError(f"{path}: threshold is {spec.threshold}, wanted between 0 and 1")
     return spec
+
+
+def _check_points(spec: ModelSpec) -> list[str]:
+    """What is wrong with what a model.toml says of points."""
+    table = spec.calibration
+    if spec.task == "classes":
+        return ["sigma, distance and calibration are for task = \"points\""] if spec.sigma or spec.distance or table else []
+    wrong = [] if 0 < spec.sigma < math.inf else [f"sigma is {spec.sigma}, wanted above 0 for task = \"points\""]
+    if not 0 <= spec.distance < math.inf:
+        wrong.append(f"distance is {spec.distance}, wanted 0 or more")
+    if table and (len(table) != SCORES or table != sorted(table) or table[0] < 0 or table[-1] > _MILLION):
+        wrong.append(f"calibration: wanted {SCORES} rising numbers from 0 to {_MILLION}, a chance in millionths for each score")
+    return wrong
 
 
 def encode_toml(record: Record) -> bytes:

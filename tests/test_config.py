@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from hpcseg.config import Class, ModelSpec, Normalisation, decode_toml, encode_toml, read_model
@@ -107,3 +110,33 @@ def test_a_file_that_is_absent_is_refused_by_name(tmp_path):
 
 def test_a_wrong_configuration_ends_with_code_2():
     assert UsageError.exit_code == 2
+
+
+POINTS = {"network": "unet-light", "bands": 1, "classes": [{"name": "seal", "color": "#102030"}], "task": "points",
+          "normalisation": {"mean": [0.0], "std": [1.0]}}  # fmt: skip
+
+
+def write_points(folder: Path, **changes: object) -> Path:
+    path = folder / "model.toml"
+    path.write_bytes(msgspec.toml.encode(POINTS | changes))
+    return path
+
+
+def test_a_detector_has_one_class_or_more_and_its_distance_is_two_sigma_unless_told(tmp_path):
+    assert read_model(write_points(tmp_path, sigma=1.5)).least_distance == 3.0
+    assert read_model(write_points(tmp_path, sigma=1.5, distance=4.0)).least_distance == 4.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, "sigma is 0.0, wanted above 0"),
+        ({"sigma": 1.0, "distance": -1.0}, "distance is -1.0"),
+        ({"sigma": 1.0, "calibration": [1] * 254}, "wanted 255 rising numbers"),
+        ({"sigma": 1.0, "calibration": [2, 1] + [3] * 253}, "wanted 255 rising numbers"),
+        ({"sigma": 1.0, "task": "classes", "classes": [{"name": k, "color": "#102030"} for k in "ab"]}, "are for task"),
+    ],
+)
+def test_what_a_detector_says_of_its_points_is_checked(tmp_path, changes, wanted):
+    with pytest.raises(UsageError, match=wanted):
+        read_model(write_points(tmp_path, **changes))

@@ -45,7 +45,7 @@ class Model:
     @property
     def logits(self) -> int:
         """Outputs per pixel."""
-        return self.found.logits if self.found else count_logits(len(self.spec.classes))
+        return self.found.logits if self.found else count_logits(len(self.spec.classes), self.spec.task)
 
 
 def shipped_models() -> list[str]:
@@ -87,7 +87,7 @@ def load_model(name: str, insist: bool = False, found: Probe | None = None) -> M
 
 
 def _load_own(folder: Path, spec: ModelSpec) -> Model:
-    network = build(spec.network, spec.bands, len(spec.classes), spec.options)
+    network = build(spec.network, spec.bands, len(spec.classes), spec.options, spec.task)
     weights = folder / "weights.safetensors"
     try:
         network.load_state_dict(load_file(weights))
@@ -101,7 +101,7 @@ def _load_own(folder: Path, spec: ModelSpec) -> Model:
 def _load_foreign(path: Path, spec: ModelSpec, insist: bool, found: Probe | None) -> Model:
     network, window, batch = read_foreign(path, spec.bands)
     found = found or probe(network, spec.bands, window, batch)
-    _check_outputs(path, found.logits, len(spec.classes))
+    _check_outputs(path, found.logits, spec)
     if found.stride == 0 and not insist:
         raise UsageError(
             f"{path}: its result depends on where a tile lies (align_corners, instance or group norm, global pooling?): logits differ by"
@@ -115,8 +115,9 @@ def _load_foreign(path: Path, spec: ModelSpec, insist: bool, found: Probe | None
     return Model(path.stem, spec, network, halo, stride, _digest(spec, path), window, batch, found)
 
 
-def _check_outputs(path: Path, logits: int, classes: int) -> None:
-    if logits != classes and not (logits == 1 and classes == 2):
+def _check_outputs(path: Path, logits: int, spec: ModelSpec) -> None:
+    classes = len(spec.classes)
+    if logits not in (classes, count_logits(classes, spec.task)):
         raise UsageError(f"{path}: gives {logits} logits, model.toml names {classes} classes")
 
 
@@ -145,9 +146,9 @@ def _input_shape(program: torch.export.ExportedProgram) -> list[int | torch.SymI
 
 def _digest(spec: ModelSpec, weights: Path) -> str:
     """SHA-256 over all of model.toml that can change a label, and the weights."""
-    digest = hashlib.sha256(
-        msgspec.json.encode([spec.network, spec.bands, len(spec.classes), spec.options, spec.threshold, spec.halo])
-    )
+    # Of points the map is their heat, which no threshold changes.
+    decides = spec.threshold if spec.task == "classes" else spec.task
+    digest = hashlib.sha256(msgspec.json.encode([spec.network, spec.bands, len(spec.classes), spec.options, decides, spec.halo]))
     with weights.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)

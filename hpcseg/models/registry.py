@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from hpcseg.config import Task
 from hpcseg.errors import UsageError
 from hpcseg.models.convolution import OneConvolution
 from hpcseg.models.deeplab import DeepLab
@@ -40,12 +41,14 @@ NETWORKS: dict[str, Network] = {
 }  # fmt: skip
 
 
-def count_logits(classes: int) -> int:
-    """Outputs of a network of ours: one logit decides between two classes."""
-    return 1 if classes == 2 else classes
+def count_logits(classes: int, task: Task = "classes") -> int:
+    """Outputs of a network of ours: one logit decides between two classes; of points each class has its own."""
+    return 1 if classes == 2 and task == "classes" else classes
 
 
-def build(network: str, bands: int, classes: int, options: Mapping[str, Any] | None = None) -> SegmentationNetwork:
+def build(
+    network: str, bands: int, classes: int, options: Mapping[str, Any] | None = None, task: Task = "classes"
+) -> SegmentationNetwork:
     """A network with untrained weights, in evaluation mode. Raises UsageError for a name or an option that does not exist."""
     if network not in NETWORKS:
         raise UsageError(f"no network {network!r}; wanted one of {', '.join(NETWORKS)}, or a .pt2 or TorchScript file")
@@ -54,7 +57,7 @@ def build(network: str, bands: int, classes: int, options: Mapping[str, Any] | N
     if unknown:
         raise UsageError(f"network {network} has no option {', '.join(sorted(unknown))}; wanted {', '.join(entry.options)}")
     try:
-        made = entry.make(bands, count_logits(classes), **{**entry.options, **(options or {})})
+        made = entry.make(bands, count_logits(classes, task), **{**entry.options, **(options or {})})
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"network {network}: {error}") from error
     made.name = network

@@ -50,14 +50,13 @@ def in_raster_order(blocks: Sequence[Block], width: int) -> Iterator[np.ndarray]
 
     width: of the scene in pixels; so many rows are taken at once that a million pixels lie in them.
     """
-    files = {path: np.memmap(path, COMPONENT, "r") for path in {each.path for each in blocks}}
     waiting = sorted(blocks, key=lambda each: each.first, reverse=True)
     step, row, active = max(1, _PIXELS_IN_FLIGHT // width), 0, list[Block]()
     while waiting or active:
         row = row if active else waiting[-1].first
         while waiting and waiting[-1].first < row + step:
             active.append(waiting.pop())
-        found = np.concatenate([_between(files[each.path], each, row, row + step) for each in active])
+        found = np.concatenate([_between(each, row, row + step) for each in active])
         row += step
         active = [each for each in active if each.last >= row]
         if len(found):
@@ -65,8 +64,9 @@ def in_raster_order(blocks: Sequence[Block], width: int) -> Iterator[np.ndarray]
             yield found[np.argsort(found["top"] * np.int64(width) + found["first"], kind="stable")]
 
 
-def _between(file: np.ndarray, block: Block, first: int, stop: int) -> np.ndarray:
+def _between(block: Block, first: int, stop: int) -> np.ndarray:
     """The components of a block whose first pixels lie in rows first to stop."""
-    components = file[block.start : block.start + block.length]
+    # Mapped for a moment only: pages that stay mapped would count as memory of this process.
+    components = np.memmap(block.path, COMPONENT, "r", block.start * COMPONENT.itemsize, block.length)
     low, high = np.searchsorted(components["top"], (first, stop))
     return np.array(components[low:high])

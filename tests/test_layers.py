@@ -19,7 +19,7 @@ ROWS = {
     2: ("mpi", "raster", "area", "store", "device", "models", "progress"),
     2.5: ("stream", "share", "truth"),
     2.7: ("mapping",),
-    3: ("statistics", "prefilter", "products", "synthetic", "metrics"),
+    3: ("statistics", "prefilter", "products", "synthetic", "metrics", "matching"),
     3.3: ("inference", "tally", "scorecard"),
     3.5: ("labels",),
     3.6: ("planning", "training", "evaluation"),

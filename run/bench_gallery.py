@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from hpcseg import device, mpi, store
 from hpcseg.config import Normalisation, encode_toml, read_model
-from hpcseg.gallery.embed import Embedder, digest_of, make_hasher
+from hpcseg.gallery.embed import Embedder, Encoder, code_of, digest_of, make_hasher
 from hpcseg.gallery.members import open_gallery
 from hpcseg.gallery.networks import need_of
 from hpcseg.gallery.predict import open_gallery_route
@@ -75,28 +75,24 @@ def write_model(folder: Path, seed: int) -> None:
 def build(folder: Path, scene: Path) -> Path:
     """A gallery of six whose centroids are the codes of the six textures as they look in a scene; returns its networks' folder."""
     write_model(folder / ENCODER, 0)
+    model, looks = load_model(str(folder / ENCODER)), cells_of(scene)
+    encoder = Encoder(model, CELL, REDUCE)
+    seen = torch.tensor(np.stack([encoder.features(encoder.shrink(look)) for look in looks]))
     torch.manual_seed(0)
-    width = 2 * read_model(folder / ENCODER / "model.toml").options.get("down", [16, 32, 64, 128, 128])[-1]
-    hasher = make_hasher(width, 64, BITS)
-    save_file(hasher.state_dict(), folder / HASH)
-    digest = load_model(str(folder / ENCODER)).digest
-
-    def write(codes: list[int]) -> GallerySpec:
-        spec = GallerySpec(bands=3, cell=CELL, bits=BITS, reduce=REDUCE, max_distance=BITS, digest="", normalisation=NORM,
-                           buckets=[Bucket(code=f"{code:016x}", tiles=1) for code in codes])  # fmt: skip
-        spec = msgspec.structs.replace(spec, digest=digest_of(spec, digest, folder / HASH))
-        (folder / GALLERY).write_bytes(encode_toml(spec))
-        return spec
-
-    write([0])
-    seen = torch.tensor(np.stack([Embedder(folder).features(cell) for cell in cells_of(scene)]))
+    hasher = make_hasher(seen.shape[1], 64, BITS)
     with torch.no_grad():
         # Bits that half of the textures have, so that codes differ.
         hasher[2].bias -= hasher(seen).median(0).values
     save_file(hasher.state_dict(), folder / HASH)
-    write([0])
-    embedder = Embedder(folder)
-    spec = write([int(embedder.look(cell)[0]) for cell in cells_of(scene)])
+
+    def write(codes: list[int]) -> GallerySpec:
+        spec = GallerySpec(bands=3, cell=CELL, bits=BITS, reduce=REDUCE, max_distance=BITS, digest="", normalisation=NORM,
+                           buckets=[Bucket(code=f"{code:016x}", tiles=1) for code in codes])  # fmt: skip
+        spec = msgspec.structs.replace(spec, digest=digest_of(spec, model.digest, folder / HASH))
+        (folder / GALLERY).write_bytes(encode_toml(spec))
+        return spec
+
+    spec = write([int(code_of(hasher, each.numpy())) for each in seen])
     for seed, name in enumerate([MONO, *(f"bucket_{k}" for k in range(KINDS))]):
         write_model(folder / "app" / name, seed)
     models = [BucketModel(bucket=k, code=each.code, folder=f"bucket_{k}", samples=1) for k, each in enumerate(spec.buckets)]

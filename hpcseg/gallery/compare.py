@@ -82,7 +82,7 @@ class Question:
 
 
 def compare(comm: Comm, pulse: Pulse, question: Question, settings: Settings) -> Compared | None:
-    """Judge both runs; the result is on rank 0. Collective. Raises UsageError: nothing to compare, maps of another gallery."""
+    """Judge both runs. Collective. Raises UsageError: nothing to compare, maps of another gallery."""
     gallery, own, other = on_root(comm, lambda: _prepare(question))
     found = evaluate(comm, pulse, own, question.labels, settings)
     mono = evaluate(comm, pulse, other, question.labels, replace(settings, pictures=0))

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from hpcseg.config import Normalisation, encode_toml
-from hpcseg.gallery.embed import Embedder, digest_of, make_hasher
+from hpcseg.gallery.embed import Encoder, code_of, digest_of, make_hasher
 from hpcseg.gallery.spec import ENCODER, GALLERY, HASH, MODELS, MONO, Bucket, BucketModel, GallerySpec, ModelsSpec
 from hpcseg.models import load_model
 from hpcseg.raster import read_array
@@ -34,29 +34,34 @@ def patchwork(rows: int, cols: int, height: int, width: int, seed: int = 0) -> n
 def write_gallery(folder: Path, make_model: Callable[..., Path], scene: Path, buckets: int = 3, max_distance: int = BITS) -> Path:
     """An image gallery without cells; its centroids are codes of the scene's whole cells that are far from each other."""
     make_model(folder / ENCODER, spec={"normalisation": SCENE}, seed=11)
+    model = load_model(str(folder / ENCODER))
+    seen = _features(Encoder(model, CELL), scene)
     torch.manual_seed(5)
-    save_file(make_hasher(32, 16, BITS).state_dict(), folder / HASH)
-    encoder = load_model(str(folder / ENCODER)).digest
+    hasher = make_hasher(seen.shape[1], 16, BITS)
+    with torch.no_grad():
+        # Each bit is 1 for half of the cells: random weights alone give many the same code.
+        hasher[2].bias -= hasher(seen).median(0).values
+    save_file(hasher.state_dict(), folder / HASH)
 
     def write(codes: list[int]) -> None:
         spec = GallerySpec(
             bands=3, cell=CELL, bits=BITS, max_distance=max_distance, digest="",
             buckets=[Bucket(code=f"{int(code):016x}", tiles=1) for code in codes],
         )  # fmt: skip
-        spec = msgspec.structs.replace(spec, digest=digest_of(spec, encoder, folder / HASH))
+        spec = msgspec.structs.replace(spec, digest=digest_of(spec, model.digest, folder / HASH))
         (folder / GALLERY).write_bytes(encode_toml(spec))
 
-    write([0])
-    write(_spread(_codes(Embedder(folder), scene), buckets))
+    write(_spread([int(code_of(hasher, each.numpy())) for each in seen], buckets))
     return folder
 
 
-def _codes(embedder: Embedder, scene: Path) -> list[int]:
+def _features(encoder: Encoder, scene: Path) -> torch.Tensor:
+    """Of the first 4 x 4 cells of a scene."""
     pixels = read_array(scene, Window(0, 0, 4 * CELL, 4 * CELL)).astype(np.float32).transpose(1, 2, 0)
     low, high = np.percentile(pixels, (2, 98), (0, 1))
     values = ((pixels - low) / (high - low)).astype(np.float32).reshape(4 * CELL, -1)
     cells = [values[CELL * r : CELL * (r + 1), 3 * CELL * c : 3 * CELL * (c + 1)] for r in range(4) for c in range(4)]
-    return [int(embedder.look(cell)[0]) for cell in cells]
+    return torch.tensor(np.stack([encoder.features(encoder.shrink(cell)) for cell in cells]))
 
 
 def _spread(codes: list[int], count: int) -> list[int]:

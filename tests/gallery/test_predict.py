@@ -103,6 +103,7 @@ def test_cores_and_threads_do_not_change_a_bit(mapped, run, changes):
     assert_same(mapped[0], run(**changes)[0])
 
 
+@pytest.mark.long
 def test_bfloat16_does_not_make_the_map_hang_on_its_tiles(run):
     assert_same(run(precision="bf16")[0], run(precision="bf16", core=CELL)[0])
 

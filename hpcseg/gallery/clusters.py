@@ -50,7 +50,7 @@ def cut_tree(merges: np.ndarray, count: int) -> np.ndarray:
 
 
 def mean_variance(points: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over points (n, d) of the variance of their cluster: their mean squared distance to its mean. Each cut of a cluster lowers it."""
+    """Mean over points (n, d) of the variance of their cluster, the mean squared distance to its mean. Each cut lowers it."""
     return float(sum(points[labels == k].var(0).sum() * np.mean(labels == k) for k in range(labels.max() + 1)))
 
 

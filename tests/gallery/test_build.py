@@ -66,7 +66,8 @@ def test_every_cell_with_data_is_assigned(built):
 
 
 def test_an_encoder_is_trained_where_none_is_given_and_the_number_of_buckets_can_be_said(attempt, tmp_path):
-    made, _ = attempt(encoder="", buckets=3, sample=40, cell=64, training=EncoderSettings(epochs=1), hashing=HashSettings(bits=32, steps=100))
+    settings = {"training": EncoderSettings(epochs=1), "hashing": HashSettings(bits=32, steps=100)}
+    made, _ = attempt(encoder="", buckets=3, sample=40, cell=64, **settings)
     assert (made.buckets, len(made.loss["encoder"])) == (3, 1)
     assert len(read_gallery(tmp_path / "gallery").buckets) == 3
 

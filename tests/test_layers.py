@@ -17,7 +17,7 @@ ROWS = {
     0: ("errors", "environment"),
     1: ("config", "tiles", "georeference", "footprint", "partition", "thresholds", "kernels"),
     2: ("mpi", "raster", "area", "store", "device", "models", "progress"),
-    2.5: ("stream", "share", "truth"),
+    2.5: ("stream", "share", "truth", "annotations"),
     2.7: ("mapping",),
     3: ("statistics", "prefilter", "products", "synthetic", "metrics", "matching"),
     3.3: ("inference", "tally", "scorecard"),
@@ -29,6 +29,7 @@ ROWS = {
 }
 SIDEWAYS = {
     ("partition", "tiles"), ("kernels", "tiles"), ("kernels", "thresholds"), ("footprint", "tiles"), ("footprint", "georeference"),
+    ("annotations", "truth"),
 }  # fmt: skip
 LATE = {"launch": {"hpcseg.mpi", "hpcseg.cli"}}
 OWNERS = {

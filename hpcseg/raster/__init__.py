@@ -12,7 +12,8 @@ from hpcseg.raster.masks import read_mask_rule
 from hpcseg.raster.metadata import read_metadata
 from hpcseg.raster.offsets import read_added_offsets
 from hpcseg.raster.opening import open_label, open_mask, open_name
-from hpcseg.raster.pairing import Pair, pair_labels
+from hpcseg.raster.pairing import POINT_SUFFIXES, Pair, pair_labels
+from hpcseg.raster.points import Points, read_points
 from hpcseg.raster.scene import NodataRule, Scene, describe, estimate_cost, read_array, with_mask
 from hpcseg.raster.write import create_geotiff, epsg_wkt
 
@@ -28,11 +29,13 @@ def version() -> str:
 
 __all__ = [
     "PATH_COLUMNS",
+    "POINT_SUFFIXES",
     "VECTOR_SUFFIXES",
     "CellCache",
     "Entry",
     "NodataRule",
     "Pair",
+    "Points",
     "PolygonBurner",
     "Reader",
     "Scene",
@@ -56,6 +59,7 @@ __all__ = [
     "read_array",
     "read_mask_rule",
     "read_metadata",
+    "read_points",
     "read_polygons",
     "set_block_cache",
     "with_mask",

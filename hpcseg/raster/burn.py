@@ -109,8 +109,8 @@ def read_polygons(path: str, scene: Scene, field: str = "") -> Polygons:
 
 def _read_layer(path: str, layer: ogr.Layer, scene: Scene, field: str) -> tuple[list[bytes], list[str], int]:
     """WKB of a layer's polygons in the scene's reference system, their attribute, and the number of other features."""
-    index = _field_index(path, layer, field)
-    move = _transformation(path, layer, scene)
+    index = field_index(path, layer, field)
+    move = transformation(path, layer, scene)
     blobs, values, others = [], [], 0
     for feature in layer:
         geometry = feature.GetGeometryRef()
@@ -128,14 +128,15 @@ def _read_layer(path: str, layer: ogr.Layer, scene: Scene, field: str) -> tuple[
     return blobs, values, others
 
 
-def _field_index(path: str, layer: ogr.Layer, field: str) -> int:
+def field_index(path: str, layer: ogr.Layer, field: str) -> int:
+    """Number of a layer's field, -1 for none and for a layer without features. Raises SceneError naming those there are."""
     names = [each.GetName() for each in layer.schema]
     if field and layer.GetFeatureCount() and field not in names:
         raise SceneError(f"{path}: layer {layer.GetName()} has no field {field}, but {', '.join(names) or 'none at all'}")
     return names.index(field) if field in names else -1
 
 
-def _transformation(path: str, layer: ogr.Layer, scene: Scene) -> osr.CoordinateTransformation | None:
+def transformation(path: str, layer: ogr.Layer, scene: Scene) -> osr.CoordinateTransformation | None:
     """From the layer's reference system to the scene's, None if neither has one; the layer then gives what is near the scene."""
     source = layer.GetSpatialRef()
     # GeoPackages without a reference system say "Undefined geographic SRS" or "Undefined Cartesian SRS".
@@ -147,7 +148,7 @@ def _transformation(path: str, layer: ogr.Layer, scene: Scene) -> osr.Coordinate
         raise SceneError(f"{path}: layer {layer.GetName()} has no reference system, but {scene.name} has one: say it (ogr2ogr -a_srs)")
     if not scene.place.wkt:
         hint = " (a GeoJSON always has one: use a GeoPackage or Shapefile without)" if "json" in path.lower() else ""
-        raise SceneError(f"{path}: is in {source.GetName()}, but {scene.name} has no reference system: give polygons without one{hint}")
+        raise SceneError(f"{path}: is in {source.GetName()}, but {scene.name} has no reference system: give one without{hint}")
     target = osr.SpatialReference(scene.place.wkt)
     for system in (source, target):
         system.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)

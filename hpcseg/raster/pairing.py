@@ -14,7 +14,10 @@ from hpcseg.errors import UsageError
 from hpcseg.raster.burn import VECTOR_SUFFIXES
 from hpcseg.raster.listing import RASTERS, Entry, stem
 
-_LABELS = {*RASTERS, *VECTOR_SUFFIXES, ".h5"}
+# A table names its scenes, or holds places on the ground, as a vector file does.
+_OF_MANY = (*VECTOR_SUFFIXES, ".csv")
+LABEL_SUFFIXES = (*RASTERS, *VECTOR_SUFFIXES, ".h5")
+POINT_SUFFIXES = (*_OF_MANY, ".xml")
 _SUFFIX = re.compile(r"[_.-](masks?|labels?|truth|gt)$", re.IGNORECASE)
 _NOTHING = re.compile(r"$")
 _NAMED = 5
@@ -29,15 +32,18 @@ class Pair(NamedTuple):
     label: str
 
 
-def pair_labels(entries: Sequence[Entry], labels: Sequence[str] = ()) -> tuple[list[Pair], list[str]]:
+def pair_labels(
+    entries: Sequence[Entry], labels: Sequence[str] = (), suffixes: Sequence[str] = LABEL_SUFFIXES
+) -> tuple[list[Pair], list[str]]:
     """Find the labels of each scene: its column label; else that of `labels` (files, globs, folders) whose stem is its id or the
     stem of its first file, alone or followed by _mask, _label(s), _truth or _gt. A single file that fits no scene by its name
-    labels the only scene, or every scene if it is a vector file.
+    labels the only scene, or every scene if it is a vector file or a table of points. suffixes: of the files that are taken
+    from a folder.
 
     Returns the pairs in the order of the scenes, and a phrase for each scene without labels and each of `labels` without a scene.
     Raises UsageError: nothing fits, several labels fit a scene, one label fits several, `labels` names what is not there.
     """
-    files = _list_labels(labels, {os.path.abspath(part) for entry in entries for part in entry.parts})
+    files = _list_labels(labels, suffixes, {os.path.abspath(part) for entry in entries for part in entry.parts})
     found = _find(entries, files)
     pairs = [Pair(entry, label) for entry, label in zip(entries, found, strict=True) if _is_there(label)]
     unpaired = [_phrase(entry, label) for entry, label in zip(entries, found, strict=True) if not _is_there(label)]
@@ -55,7 +61,7 @@ def _find(entries: Sequence[Entry], files: Sequence[str]) -> list[str]:
     stems, bare = _by_stem(files, _NOTHING), _by_stem(files, _SUFFIX)
     told = [entry.columns.get("label", "") for entry in entries]
     named = [label or _match(entry, stems, bare) for entry, label in zip(entries, told, strict=True)]
-    if len(files) == 1 and files[0] not in named and (len(entries) == 1 or Path(files[0]).suffix.lower() in VECTOR_SUFFIXES):
+    if len(files) == 1 and files[0] not in named and (len(entries) == 1 or Path(files[0]).suffix.lower() in _OF_MANY):
         return [label or files[0] for label in named]
     counts = Counter(label for label, column in zip(named, told, strict=True) if label and not column)
     for label, count in counts.items():
@@ -69,19 +75,19 @@ def _phrase(entry: Entry, label: str) -> str:
     return f"scene {entry.name}: its labels {label} do not exist" if label else f"scene {entry.name}: no labels"
 
 
-def _list_labels(arguments: Sequence[str], scenes: Collection[str]) -> list[str]:
+def _list_labels(arguments: Sequence[str], suffixes: Sequence[str], scenes: Collection[str]) -> list[str]:
     """The label files that arguments name, each once; the scenes' own files are none. Raises UsageError."""
     found: dict[str, str] = {}
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            here = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in _LABELS and each.name != _REPORT)
+            here = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in suffixes and each.name != _REPORT)
         elif glob.has_magic(argument) and not path.exists():
             here = sorted(glob.glob(argument, recursive=True))
         else:
             here = [argument] if _is_there(argument) else []
         if not here:
-            raise UsageError(f"no labels at {argument}: wanted rasters, prediction files (.h5) or {', '.join(VECTOR_SUFFIXES)}")
+            raise UsageError(f"no labels at {argument}: wanted files, globs, or folders of {', '.join(suffixes)}")
         found |= {os.path.abspath(each): each for each in here if os.path.abspath(each) not in scenes}
     return list(found.values())
 

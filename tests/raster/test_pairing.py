@@ -138,7 +138,7 @@ def test_nothing_paired_names_the_first_and_counts_the_rest():
 @pytest.mark.parametrize("name", ["absent.tif", "empty", "*.xyz"])
 def test_labels_that_are_not_there_are_refused_by_name(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match=r"no labels at .*wanted rasters, prediction files"):
+    with pytest.raises(UsageError, match=r"no labels at .*wanted files, globs, or folders of "):
         pair_labels(scenes("a"), [str(tmp_path / name)])
 
 

@@ -37,7 +37,7 @@ def test_variance_is_the_mean_squared_distance_to_the_clusters_mean_and_falls_wi
     assert found[-1] == 0
 
 
-@given(st.lists(st.floats(0, 100), min_size=2, max_size=20))
+@given(st.lists(st.floats(0, 100, allow_subnormal=False), min_size=2, max_size=20))
 def test_the_knee_is_the_point_farthest_below_the_chord(variances):
     numbers = list(range(2, 2 + len(variances)))
     (x0, y0), (x1, y1) = (numbers[0], variances[0]), (numbers[-1], variances[-1])

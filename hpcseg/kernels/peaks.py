@@ -28,16 +28,28 @@ def find_peaks(heat, core, steps, level):
     heat: u8 (H, W), 255 = no data, which is lower than all. core: Window within it. steps: of `neighbours`; what they reach outside
     `heat` does not count. Returns int64 (n, 3), row and column in `heat` and its value there, in raster order.
     """
-    found = np.empty((256, 3), np.int64)
+    found, hot = np.empty((256, 3), np.int64), np.empty(core.width, np.int64)
     count = 0
     for i in range(core.row, core.row + core.height):
-        for j in range(core.col, core.col + core.width):
-            if heat[i, j] >= level and heat[i, j] != NODATA and _is_peak(heat, i, j, steps):
+        # Few pixels are hot: a loop that does nothing else finds them many times faster.
+        for j in hot[: _find_hot(heat[i, core.col : core.col + core.width], level, hot)]:
+            if _is_peak(heat, i, core.col + j, steps):
                 if count == len(found):
                     found = np.concatenate((found, np.empty_like(found)))
-                found[count, 0], found[count, 1], found[count, 2] = i, j, heat[i, j]
+                found[count, 0], found[count, 1], found[count, 2] = i, core.col + j, heat[i, core.col + j]
                 count += 1
     return found[:count]
+
+
+@njit(nogil=True, cache=True)
+def _find_hot(row, level, out):
+    """Write the columns of a row, u8 (w,), that are at least `level` and not no data; returns how many."""
+    count = 0
+    for j in range(len(row)):
+        if row[j] >= level and row[j] != NODATA:
+            out[count] = j
+            count += 1
+    return count
 
 
 @njit(nogil=True, cache=True)

@@ -81,7 +81,7 @@ def covered_tiles(sketch: Sketch, grid: Grid) -> np.ndarray:
 
 def look_ahead(options: Options, route: Route, core: int, ranks: int) -> Outlook:
     """The plan of a run on `ranks` ranks. Raises UsageError."""
-    halo = route.model.halo
+    halo, planes = route.model.halo, options.planes(route.model.spec)
     names: list[str] = []
     works: list[Work] = []
     refused: list[tuple[str, str]] = []
@@ -96,7 +96,7 @@ def look_ahead(options: Options, route: Route, core: int, ranks: int) -> Outlook
             names.append(sketch.name)
             cost = route.typical * covered_tiles(sketch, grid).astype(np.int64)
             works.append(Work(grid, False, cost, np.zeros(grid.size, bool)))
-            output += grid.size * core**2 * len(options.planes)
+            output += grid.size * core**2 * len(planes)
     return Outlook(names, works, make_plan(works, ranks), output, refused, route.unit)
 
 
@@ -111,7 +111,7 @@ def _from_rasters(
         except SceneError as error:
             refused.append((entry.name, str(error)))
             continue
-        layout = layout_of(scene, core, route.model.halo, options.planes, route.cell)
+        layout = layout_of(scene, core, route.model.halo, options.planes(route.model.spec), route.cell)
         names.append(scene.name)
         cost = route.price(scene, layout.grid, estimate_cost(scene, layout.grid))
         works.append(Work(layout.grid, scene.striped, cost, np.zeros(layout.grid.size, bool)))

@@ -42,6 +42,12 @@ def _place_of(plane: str) -> tuple[bool, str]:
     return plane != "labels", plane
 
 
+def heat_planes(kinds: int) -> tuple[str, ...]:
+    """The planes of a map that tells where objects are instead of labels: one for each kind of objects."""
+    digits = len(str(kinds - 1))
+    return ("heat",) if kinds == 1 else tuple(f"heat_{k:0{digits}}" for k in range(kinds))
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a scene's tiles lie in its file. chunk: edge of the square HDF5 chunks, divides the core. planes: (H, W) datasets of one
@@ -291,7 +297,8 @@ def read(path: Path) -> Stored:
             identity = json.loads(file.attrs["identity"])
             planes = {name: each for name, each in file.items() if isinstance(each, h5py.Dataset) and each.ndim == 2 and each.chunks}
             names = tuple(sorted(planes, key=_place_of))
-            first = planes[SCRATCH if names == (SCRATCH,) else "labels"]
+            alone = names == (SCRATCH,) or all(name.startswith("heat") for name in names)
+            first = planes[names[0] if alone else "labels"]
             height, width = first.shape
             grid = Grid(height, width, identity["core"], identity["halo"])
             table = file["tiles"].get("bucket")
@@ -300,7 +307,7 @@ def read(path: Path) -> Stored:
             place = Georeference.from_json(file.attrs["georeference"])
             status, crc = file["tiles/status"][()], file["tiles/crc32"][()]
             return Stored(path, layout, identity, dict(file.attrs), place, status, crc, buckets)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is not a prediction file of hpcseg ({error})") from error
 
 

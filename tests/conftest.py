@@ -94,7 +94,7 @@ def write_model(
     record = ModelSpec(**(keys | (spec or {})))
     path.mkdir(parents=True, exist_ok=True)
     (path / "model.toml").write_bytes(encode_toml(record))
-    weights = initialise(build(network, bands, classes, options), seed).state_dict()
+    weights = initialise(build(network, bands, classes, options, record.task), seed).state_dict()
     save_file({name: value.contiguous() for name, value in weights.items()}, path / "weights.safetensors")
     return path
 

@@ -392,3 +392,18 @@ def test_a_file_without_cells_has_no_buckets(finished):
 def test_a_cell_that_does_not_divide_the_core_is_refused():
     with pytest.raises(StoreError, match="cell 48 does not divide core 64"):
         Layout(Grid(100, 100, 64, 8), 32, cell=48)
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 12])
+def test_a_file_of_heat_has_no_labels(tmp_path, alone, kinds):
+    layout = Layout(Grid(20, 30, 16, 0), 16, store.heat_planes(kinds))
+    store.create(tmp_path / "a.h5", layout, {"core": 16, "halo": 0}, {}, Georeference())
+    file = Prediction(tmp_path / "a.h5", layout, alone)
+    for tile in range(layout.grid.size):
+        core = layout.grid.core_window(tile)
+        file.write(tile, [np.full((core.height, core.width), k, np.uint8) for k in range(kinds)])
+    file.close()
+    stored = store.read(tmp_path / "a.h5")
+    assert stored.layout == layout
+    assert [store.read_window(stored, layout.grid.extent, name).max() for name in layout.planes] == list(range(kinds))
+    assert store.check(stored, np.arange(layout.grid.size)).all()

@@ -46,7 +46,7 @@ def command(comm: Any, ranks: int, spans: Path | None, **arguments: Any) -> int:
     print(f"core={core} px")
     print(f"halo={model.halo} px")
     print(f"computed_over_kept={halo_share(core, model.halo):.3f}")
-    print(f"buffer={window_bytes(core, model.halo, len(bands), len(options.planes)) / 1e6:.1f} MB")
+    print(f"buffer={window_bytes(core, model.halo, len(bands), len(options.planes(model.spec))) / 1e6:.1f} MB")
     print(f"output={outlook.output / 1e9:.3f} GB")
     print(f"imbalance={outlook.plan.imbalance:.4f}")
     if spans is not None:

@@ -66,7 +66,7 @@ class GalleryRoute(Route):
 
     def compile(self, dtypes: Iterable[str], recipe: Recipe) -> None:
         compile_reading(dtypes, "float32")
-        compile_kernels((), recipe.precision == "bf16", self.model.logits)
+        compile_kernels((), recipe.precision == "bf16", self.model.logits, self.model.spec.task == "points")
 
     def make_engine(self, recipe: Recipe, grids: Sequence[Grid], where: torch.device, options: Options) -> Engine:
         return GalleryEngine(self.gallery, recipe, grids, where, options.threads, options.gallery_memory * _MB)

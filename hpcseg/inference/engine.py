@@ -1,4 +1,4 @@
-"""Engines that label windows: the network on a CPU, a thread a tile, or on a GPU, in batches with copies beside the computation."""
+"""Engines that label windows, or find the heat of objects in them: the network on a CPU, a thread a tile, or on a GPU, in batches with copies beside the computation."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hpcseg import device
+from hpcseg.kernels.heat import FULL, heat
 from hpcseg.kernels.labels import NODATA, confidence, label
 from hpcseg.models import Model
 from hpcseg.models.optimise import DTYPES, Precision, for_inference
@@ -22,8 +23,8 @@ from hpcseg.tiles import Grid, Window
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is run: what all engines need. planes: "labels", and "confidence" if asked for. of_class: whose probability
-    that is, -1 = the label's own. batch: windows a forward pass on a GPU."""
+    """How a model is run: what all engines need. planes: "labels", and "confidence" if asked for; of a detector those of
+    heat. of_class: whose probability the confidence is, -1 = the label's own. batch: windows a forward pass on a GPU."""
 
     model: Model
     core: int
@@ -67,8 +68,12 @@ def scores_of(logits: Tensor) -> np.ndarray:
 
 
 def write_planes(recipe: Recipe, scores: np.ndarray, valid: np.ndarray, core: Window, planes: Sequence[np.ndarray]) -> None:
-    """Labels, and confidences if asked for, of a core. scores: as `scores_of` gives them. valid: u8 (H, W). core: within both.
+    """Labels, and confidences if asked for, or heat, of a core. scores: as `scores_of` gives them. valid: u8 (H, W). core: within both.
     planes: u8, of the core's size."""
+    if recipe.model.spec.task == "points":
+        for kind, plane in enumerate(planes):
+            heat(scores[core.slices], valid[core.slices], kind, plane)
+        return
     labels, *further = planes
     label(scores, valid, core, (0,) * scores.shape[2], recipe.cut, labels)
     for plane in further:
@@ -108,9 +113,11 @@ class CpuEngine:
 
 
 def planes_on_device(recipe: Recipe, logits: Tensor) -> list[Tensor]:
-    """Labels, and confidences if asked for, u8 (n, h, w) each, of logits (n, c, h, w), by the same rules as the CPU's kernels but for
-    pixels without data, which have a class too."""
+    """Labels, and confidences if asked for, or heat, u8 (n, h, w) each, of logits (n, c, h, w), by the same rules as the CPU's kernels
+    but for pixels without data, which have a class or heat too."""
     scores = logits.float()
+    if recipe.model.spec.task == "points":
+        return list((FULL * torch.sigmoid(scores) + 0.5).to(torch.uint8).unbind(1))
     if scores.shape[1] == 1:
         labels = (scores[:, 0] >= recipe.cut).long()
         chances = torch.cat([torch.sigmoid(-scores), torch.sigmoid(scores)], 1)

@@ -13,7 +13,7 @@ from hpcseg.kernels.filters import Prefilter
 from hpcseg.mapping.options import MapOptions, scene_identity
 from hpcseg.models import Model
 from hpcseg.raster import NodataRule, Scene, Values
-from hpcseg.store import Layout
+from hpcseg.store import Layout, heat_planes
 
 _CORE = 1024
 
@@ -38,10 +38,13 @@ class Options(MapOptions):
     batch: int = 8
     gallery_memory: int = 2000
 
-    @property
-    def planes(self) -> tuple[str, ...]:
-        """The u8 planes of the prediction file."""
-        return ("labels", "confidence") if self.confidence or self.probability else ("labels",)
+    def planes(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The u8 planes of the prediction file: a detector's are the heat of each class. Raises UsageError."""
+        if spec.task == "classes":
+            return ("labels", "confidence") if self.confidence or self.probability else ("labels",)
+        if self.confidence or self.probability:
+            raise UsageError(f"--confidence, --probability: model {self.model} finds points, its map is their heat already")
+        return heat_planes(len(spec.classes))
 
     def of_class(self, spec: ModelSpec) -> int:
         """Number of the class whose probability is wanted, -1 = the label's own. Raises UsageError."""

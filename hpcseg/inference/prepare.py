@@ -14,11 +14,12 @@ from hpcseg import device, store
 from hpcseg.area import pixel_width_m
 from hpcseg.config import ModelSpec
 from hpcseg.errors import ReadError, SceneError, UsageError
-from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, scores_of, window_tensor
+from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, scores_of, window_tensor, write_planes
 from hpcseg.inference.options import Options, choose_core, fixed_values, identity_of
 from hpcseg.inference.route import Route
 from hpcseg.kernels.filters import Prefilter
-from hpcseg.kernels.labels import label
+from hpcseg.kernels.heat import FLOOR, level_of
+from hpcseg.kernels.labels import NODATA
 from hpcseg.mapping import settle as mapping
 from hpcseg.mapping.options import describe_entry, layout_of
 from hpcseg.mapping.settle import check_identities, check_space, find_done, find_earlier, open_scenes, plan_tiles
@@ -66,9 +67,10 @@ def settle(comm: Comm, pulse: Pulse, options: Options, route: Route) -> Settled:
     pulse.step()
     core = on_root(comm, lambda: choose_core(options, model))
     of_class = on_root(comm, lambda: options.of_class(model.spec))
+    planes = on_root(comm, lambda: options.planes(model.spec))
     values, unread = normalisation(comm, pulse, model, scenes, options)
     refused += unread
-    recipe = Recipe(model, core, "fp32", options.planes, of_class, options.batch, options.compile)
+    recipe = Recipe(model, core, "fp32", planes, of_class, options.batch, options.compile)
     recipe, choice = _choose_halo(comm, options, recipe, scenes, values)
     notes += choice
     paths = [options.out / f"{scene.name}.h5" for scene in scenes]
@@ -76,7 +78,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options, route: Route) -> Settled:
     precision, choice = _choose_precision(comm, options, recipe, scenes, values, stored)
     notes += choice
     recipe = dataclasses.replace(recipe, precision=precision)
-    layouts = [layout_of(scene, core, recipe.model.halo, options.planes, route.cell) for scene in scenes]
+    layouts = [layout_of(scene, core, recipe.model.halo, planes, route.cell) for scene in scenes]
     identities = [
         identity_of(scene, recipe.model, layout, options, precision, value.prefilter)
         for scene, layout, value in zip(scenes, layouts, values, strict=True)
@@ -167,7 +169,8 @@ def sample_windows(recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Val
 def agreement(recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Values], other) -> float | None:
     """Share of valid pixels in the first windows whose label is the same by `other` (window -> logits) and by fp32 on the CPU.
 
-    None if there is no valid pixel.
+    Of a detector: of pixels that both or one find to be near an object, the share where both find or miss its threshold. None if there
+    is no such pixel.
     """
     device.settle_threads()
     engine = CpuEngine(dataclasses.replace(recipe, precision="fp32"), [], 1)
@@ -176,18 +179,20 @@ def agreement(recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Values],
     with torch.inference_mode():
         for window, valid in sample_windows(recipe, scenes, values):
             core = Window(h, h, valid.shape[0] - 2 * h, valid.shape[1] - 2 * h)
-            first, second = (_labels(logits, valid, core, recipe.cut) for logits in (engine.logits(window), other(window)))
-            inner = valid[core.slices] != 0
-            same += int(((first == second) & inner).sum())
-            total += int(inner.sum())
+            each = (_verdicts(recipe, logits, valid, core) for logits in (engine.logits(window), other(window)))
+            (first, near), (second, close) = each
+            same += int(((first == second) & (near | close)).sum())
+            total += int((near | close).sum())
     return same / total if total else None
 
 
-def _labels(logits: torch.Tensor, valid: np.ndarray, core: Window, cut: float) -> np.ndarray:
-    scores = scores_of(logits[0].float().cpu())
-    out = np.empty((core.height, core.width), np.uint8)
-    label(scores, valid, core, (0,) * scores.shape[2], cut, out)
-    return out
+def _verdicts(recipe: Recipe, logits: torch.Tensor, valid: np.ndarray, core: Window) -> tuple[np.ndarray, np.ndarray]:
+    """What is said of each pixel of a core, and bool, where that matters; (h, w), of a detector (kinds, h, w)."""
+    planes = np.empty((len(recipe.planes), core.height, core.width), np.uint8)
+    write_planes(recipe, scores_of(logits[0].float().cpu()), valid, core, list(planes))
+    if recipe.model.spec.task == "points":
+        return planes >= level_of(recipe.model.spec.threshold), (planes >= FLOOR) & (planes != NODATA)
+    return planes[0], planes[0] != NODATA
 
 
 def _choose_precision(

@@ -50,7 +50,7 @@ class Route:
 
     def compile(self, dtypes: Iterable[str], recipe: Recipe) -> None:
         """Compile the kernels that map scenes of these pixel types."""
-        compile_kernels(dtypes, recipe.precision == "bf16", self.model.logits)
+        compile_kernels(dtypes, recipe.precision == "bf16", self.model.logits, self.model.spec.task == "points")
 
     def make_engine(self, recipe: Recipe, grids: Sequence[Grid], where: torch.device, options: Options) -> Engine:
         """The engine of this rank. grids: by scene number."""

@@ -8,7 +8,14 @@ from numba import njit
 from hpcseg.kernels.labels import NODATA, _value
 
 FULL = 254
+# Peaks from 0.05 on tell how many objects to expect.
+FLOOR = 13
 _REACH = 3.0
+
+
+def level_of(threshold: float) -> int:
+    """The least score that reaches a threshold of 0 to 1."""
+    return max(1, round(FULL * threshold))
 
 
 @njit(nogil=True, cache=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from hpcseg.kernels.heat import heat
 from hpcseg.kernels.labels import confidence, label
 from hpcseg.kernels.prepare import normalise, reflect
 from hpcseg.tiles import Window
@@ -21,12 +22,16 @@ def compile_reading(dtypes: Iterable[str], wanted: str) -> None:
     reflect(out, 1, 0, 1, 0, 1, 0)
 
 
-def compile_kernels(dtypes: Iterable[str], bfloat16: bool, channels: int) -> None:
-    """Compile what maps scenes of these pixel types. bfloat16: the network's input type, else float32. channels: its logits."""
+def compile_kernels(dtypes: Iterable[str], bfloat16: bool, channels: int, points: bool = False) -> None:
+    """Compile what maps scenes of these pixel types. bfloat16: the network's input type, else float32. channels: its logits. points:
+    they are heat."""
     wanted = "uint16" if bfloat16 else "float32"
     compile_reading(dtypes, wanted)
     logits, marks = np.zeros((3, 3, channels), wanted), np.ones((3, 3), np.uint8)
     # Whole tiles fill their planes, those at a scene's edge a part: two memory layouts, two compilations.
     for plane in (np.empty((2, 2), np.uint8), np.empty((3, 3), np.uint8)[:2, :2]):
+        if points:
+            heat(logits[:2, :2], marks[:2, :2], 0, plane)
+            continue
         label(logits, marks, Window(0, 0, 2, 2), (0,) * channels, 0.0, plane)
         confidence(logits[:2, :2], plane, -1, plane.copy() if plane.flags.c_contiguous else np.empty((3, 3), np.uint8)[:2, :2])

@@ -13,6 +13,7 @@ from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, planes_on_de
 from hpcseg.inference.options import fixed_values
 from hpcseg.models import load_model
 from hpcseg.raster import CellCache, SceneReader, describe
+from hpcseg.store import heat_planes
 from hpcseg.stream import Source, Stream
 from hpcseg.tiles import Grid, Window
 
@@ -157,3 +158,16 @@ def test_a_device_labels_by_the_rules_of_the_kernels(models, classes, of_class):
     labels, chances = (plane[0].numpy() for plane in planes_on_device(recipe, logits))
     np.testing.assert_array_equal(labels, kernels[0])
     assert np.abs(chances.astype(int) - kernels[1]).max() <= 1
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_a_detectors_planes_are_the_heat_of_each_kind(scene, make_model, tmp_path, kinds):
+    model = load_model(str(make_model(tmp_path, classes=kinds, spec={"task": "points", "sigma": 2.0})))
+    recipe = Recipe(model, 128, "fp32", heat_planes(kinds))
+    logits, valid = whole_logits(scene, model)
+    wanted = np.where(valid[..., None], 254 / (1 + np.exp(-logits)), 255)
+    for kind, plane in enumerate(map_scene(scene, recipe).values()):
+        assert (np.abs(plane - wanted[..., kind]) <= 0.5 + 1e-3).all()
+    on_device = planes_on_device(recipe, torch.from_numpy(logits).permute(2, 0, 1)[None])
+    for kind, plane in enumerate(on_device):
+        assert (np.abs(plane[0].numpy() - wanted[..., kind])[valid] <= 0.5 + 1e-3).all()

@@ -60,8 +60,17 @@ def test_the_chunk_is_the_largest_divisor_of_the_core_up_to_1024(scene, core, ch
 
 
 def test_confidence_is_a_second_plane(model):
-    assert options().planes == ("labels",)
-    assert options(confidence=True).planes == options(probability="class 1").planes == ("labels", "confidence")
+    spec = model.spec
+    assert options().planes(spec) == ("labels",)
+    assert options(confidence=True).planes(spec) == options(probability="class 1").planes(spec) == ("labels", "confidence")
+
+
+def test_a_detector_has_a_plane_of_heat_for_each_class_and_no_confidence(model):
+    spec = msgspec.structs.replace(model.spec, task="points", sigma=2.0)
+    assert options().planes(spec) == ("heat_0", "heat_1", "heat_2")
+    assert options().planes(msgspec.structs.replace(spec, classes=spec.classes[:1])) == ("heat",)
+    with pytest.raises(UsageError, match="finds points, its map is their heat already"):
+        options(confidence=True).planes(spec)
 
 
 def test_a_class_is_chosen_by_name(model):
@@ -73,7 +82,7 @@ def test_a_class_is_chosen_by_name(model):
 
 def identity(scene, model, core=64, halo=28, precision="fp32", **changes):
     chosen = options(**changes)
-    return identity_of(scene, model, layout_of(scene, core, halo, chosen.planes), chosen, precision)
+    return identity_of(scene, model, layout_of(scene, core, halo, chosen.planes(model.spec)), chosen, precision)
 
 
 def test_a_map_is_the_same_whoever_makes_it_and_wherever(scene, model):

@@ -91,7 +91,7 @@ def test_a_signal_stops_all_networks_and_the_same_command_goes_on(place, ranks):
 
 @pytest.mark.long
 def test_a_network_that_diverges_is_one_line_and_no_hang(place):
-    result = run(4, *command(place, "diverged", rate=1e30, warmup=0.0), code=1, timeout=60)
+    result = run(4, *command(place, "diverged", rate=1e30, warmup=0.0), code=1)
     (line,) = own_lines(result)
     assert "mono: step " in line
     assert "lower --rate" in line
@@ -100,6 +100,6 @@ def test_a_network_that_diverges_is_one_line_and_no_hang(place):
 
 @pytest.mark.long
 def test_wrong_use_is_one_line_from_one_rank(place):
-    result = run(3, *command(place, "wrong", tile=48, block=96), code=2, timeout=60)
+    result = run(3, *command(place, "wrong", tile=48, block=96), code=2)
     (line,) = own_lines(result)
     assert "tile is 48, wanted a divisor of the gallery's cell, 64" in line

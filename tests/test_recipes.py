@@ -121,3 +121,29 @@ def test_water_without_truth_is_wrong_use(tmp_path):
     done = bash(RUN / "water.sh", tmp_path, "before.tif", "after.tif")
     assert done.returncode == 2
     assert "wanted [OUT] [BEFORE AFTER TRUTH]" in done.stderr
+
+
+@pytest.mark.long
+def test_gallery_sorts_kinds_that_it_was_not_told(tmp_path):
+    out = tmp_path / "out"
+    more = SarScene(8, 0, 256, 256, scale="db")
+    with create_geotiff(tmp_path / "vv.tif", (1, 256, 256), "f4", Georeference()) as put:
+        put(Window(0, 0, 256, 256), more.block(Window(0, 0, 256, 256))[0])
+    small = {"SIZE": "512", "SEEDS": "1", "CELL": "64", "BUCKETS": "4"}
+    scene = "+".join([str(tmp_path / "vv.tif")] * 3)
+    done = bash(RUN / "gallery.sh", out, f"sar={scene}", "--epochs", "6", "--threads", "1", **small)
+    assert done.returncode == 0, done.stderr
+    assert figure(done, "kinds") == 3
+    assert figure(done, "buckets") == 4
+    assert figure(done, "cells") == 3 * 64 + 16
+    assert figure(done, "purity") > 0.6
+    assert 0 < figure(done, "colour_purity") <= 1
+    assert 0 < figure(done, "map") <= 1
+    assert 0 < figure(done, "unseen_right") <= 1
+    assert re.search(r"^towns( +\d+)+$", done.stdout, re.MULTILINE)
+
+
+def test_gallery_takes_scenes_with_their_kinds(tmp_path):
+    done = bash(RUN / "gallery.sh", tmp_path, "scene.tif")
+    assert done.returncode == 2
+    assert "wanted [OUT] [KIND=SCENE ...]" in done.stderr

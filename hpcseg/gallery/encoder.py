@@ -35,8 +35,8 @@ class EncoderSettings(Record, frozen=True):
     """
 
     network: str = "unet-light"
-    epochs: int = 20
-    batch: int = 64
+    epochs: int = 60
+    batch: int = 128
     rate: float = 2e-3
     crop: float = 0.5
     colours: float = 0.3

@@ -1,4 +1,4 @@
-"""Engines that label windows, or find the heat of objects in them: the network on a CPU, a thread a tile, or on a GPU, in batches with copies beside the computation."""
+"""Engines that label windows, or score objects in them: on a CPU, a thread a tile, or on a GPU, in batches beside whose work are copies."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 SCORES = 255
 _MILLION = 1_000_000
+_LEVELS = 64
 
 
 class Objects(NamedTuple):
@@ -90,6 +91,12 @@ def figures(there: Objects, found: Objects, distance: float) -> Figures:
 def curve(there: Objects, found: Objects, distance: float, levels: Sequence[int]) -> list[Figures]:
     """The figures of the found objects whose score is at least a level, for each of them."""
     return [figures(there, found.pick(found.score >= level), distance) for level in levels]
+
+
+def levels_of(found: Objects) -> list[int]:
+    """The scores that occur, rising, at most 64 of them spread over all; [0] if nothing was found."""
+    seen = np.unique(found.score).tolist()
+    return [seen[k] for k in np.unique(np.linspace(0, len(seen) - 1, min(len(seen), _LEVELS)).round().astype(int))] or [0]
 
 
 def best_level(levels: Sequence[int], along: Sequence[Figures]) -> int:

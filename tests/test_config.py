@@ -140,3 +140,12 @@ def test_a_detector_has_one_class_or_more_and_its_distance_is_two_sigma_unless_t
 def test_what_a_detector_says_of_its_points_is_checked(tmp_path, changes, wanted):
     with pytest.raises(UsageError, match=wanted):
         read_model(write_points(tmp_path, **changes))
+
+
+def test_lists_of_numbers_are_written_on_a_line_and_read_back(tmp_path):
+    record = read_model(write_points(tmp_path, sigma=1e-3, calibration=list(range(255)), options={"down": [4, 8], "up": [4]}))
+    text = encode_toml(record)
+    (tmp_path / "model.toml").write_bytes(text)
+    assert b"down = [4, 8]\n" in text
+    assert b"calibration = [0, 1, " in text
+    assert read_model(tmp_path / "model.toml") == record

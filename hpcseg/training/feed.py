@@ -20,6 +20,7 @@ from hpcseg.raster import CellCache, Reader, Scene, Values, open_reader
 from hpcseg.tiles import Window
 from hpcseg.training.samples import Samples
 from hpcseg.training.settings import Settings
+from hpcseg.training.truth import PointTruth
 from hpcseg.truth import Truth
 
 _POLL_SECONDS = 0.2
@@ -35,7 +36,7 @@ class Shelf:
     samples: Samples
     scenes: Sequence[Scene]
     values: Sequence[Values]
-    truths: Sequence[Truth]
+    truths: Sequence[Truth] | Sequence[PointTruth]
     cache: CellCache
     norm: Normalisation = field(default_factory=Normalisation)
     refused: int = 0
@@ -52,7 +53,8 @@ class Shelf:
 
 @dataclass
 class Batch:
-    """Samples of one step of this rank. x: float32 (n, bands, edge, edge), channels-last. y: u8 (n, edge, edge), 255 = not labelled."""
+    """Samples of one step of this rank. x: float32 (n, bands, edge, edge), channels-last. y: u8 (n, edge, edge), 255 = not labelled;
+    of points (n, classes, edge, edge), heat."""
 
     x: Tensor
     y: Tensor
@@ -117,7 +119,8 @@ class Feed:
             return
         edge, bands, n = self._settings.tile, len(self._shelf.scenes[0].bands), len(numbers)
         x = torch.empty((n, edge, edge, bands), dtype=torch.float32)
-        batch = self._batches[self._made] = Batch(x.permute(0, 3, 1, 2), torch.empty((n, edge, edge), dtype=torch.uint8), n)
+        y = torch.empty((n, *self._settings.label_shape), dtype=torch.uint8)
+        batch = self._batches[self._made] = Batch(x.permute(0, 3, 1, 2), y, n)
         self._tasks.extend(Task(slot, epoch, int(sample), batch) for slot, sample in enumerate(numbers))
         self._made += 1
 
@@ -130,7 +133,7 @@ class Feed:
     def _guard(self) -> None:
         """Prepare samples until there are no more; what is raised is raised again where batches are taken."""
         edge, bands = self._settings.tile, len(self._shelf.scenes[0].bands)
-        room = np.empty((edge, edge * bands), np.float32), np.empty((edge, edge), np.uint8), np.empty((edge, edge), np.uint8)
+        room = np.empty((edge, edge * bands), np.float32), np.empty((edge, edge), np.uint8), np.empty(self._settings.label_shape, np.uint8)
         try:
             while (task := self._next()) is not None:
                 labelled = read_sample(self._shelf, self._settings, task, room)
@@ -170,7 +173,14 @@ def read_sample(shelf: Shelf, settings: Settings, task: Task, room: tuple[np.nda
         raise ReadError(f"{error}; training stops: leave this scene out, or repair it") from error
     turn, flip, gain = changes(settings, len(shelf.scenes[scene].bands), rng)
     x = task.batch.x[task.slot].permute(1, 2, 0).numpy()
-    return int(place(values, valid, truth, turn, flip, gain, x, task.batch.y[task.slot].numpy()))
+    y = task.batch.y[task.slot].numpy()
+    if truth.ndim == 2:
+        return int(place(values, valid, truth, turn, flip, gain, x, y))
+    # The pixels once, with the first class.
+    return sum(
+        int(place(values, valid, plane, turn, flip, gain[:, : 0 if k else None], x[..., : 0 if k else None], y[k]))
+        for k, plane in enumerate(truth)
+    )
 
 
 def moved(samples: Samples, sample: int, settings: Settings, rng: np.random.Generator) -> Window:

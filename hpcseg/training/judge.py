@@ -79,6 +79,26 @@ def judge(
     return np.sum(comm.allgather(table), axis=0)
 
 
+@dataclass(frozen=True)
+class ClassVerdict:
+    """A confusion matrix, and the measure of it that chooses a checkpoint."""
+
+    table: np.ndarray
+    measure: str
+
+    def __bool__(self) -> bool:
+        return bool(self.table.any())
+
+    @property
+    def score(self) -> float:
+        """The figure that chooses."""
+        return score_of(self.table, self.measure)
+
+    def record(self) -> dict[str, float]:
+        """All figures by name."""
+        return {measure: score_of(self.table, measure) for measure in metrics.MEASURES}
+
+
 def score_of(table: np.ndarray, measure: str) -> float:
     """One figure of a confusion matrix: of class 1 where there are two classes, else the mean over the classes; 0 if it has none."""
     figures = metrics.figures(table)

@@ -17,7 +17,7 @@ from hpcseg.mpi import Comm
 from hpcseg.training.averaging import Averaging
 from hpcseg.training.checkpoint import running_statistics
 from hpcseg.training.feed import Batch
-from hpcseg.training.losses import Loss, labelled_weight
+from hpcseg.training.losses import make_loss
 from hpcseg.training.settings import Settings
 
 
@@ -52,7 +52,7 @@ class Trainer:
     def __post_init__(self) -> None:
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self._sizes = [p.numel() for p in self.parameters]
-        self._loss = Loss(self.settings, self.weights.to(self.device))
+        self._loss = make_loss(self.settings, self.weights.to(self.device))
 
     def _add_up(self, values: Tensor) -> Tensor:
         """A small float64 tensor, summed over ranks in the order of ranks."""
@@ -77,7 +77,7 @@ class Trainer:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         kept = [buffer.clone() for buffer in running_statistics(self.network)]
-        total = float(self._add_up(torch.tensor([labelled_weight(batch.y, self.weights)], dtype=torch.float64))[0])
+        total = float(self._add_up(torch.tensor([self._loss.total(batch.y)], dtype=torch.float64))[0])
         value = self._add_gradients(batch.x, batch.y.to(self.device), number, total)
         loss, flat = self._reduce(value)
         norm = float(flat.norm())

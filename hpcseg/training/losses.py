@@ -9,6 +9,7 @@ from torch.nn import functional
 from hpcseg.training.settings import Settings
 
 IGNORED = 255
+CENTRE = 254
 _SMOOTH = 1.0
 
 
@@ -33,8 +34,12 @@ class Loss:
 
     def __init__(self, settings: Settings, weights: Tensor) -> None:
         """weights: float32 (classes,)."""
-        self._terms, self._gamma, self._weights = settings.loss, settings.gamma, weights
+        self._terms, self._gamma, self._weights, self._counting = settings.loss, settings.gamma, weights, weights.cpu()
         self.has_dice = "dice" in settings.loss
+
+    def total(self, y: Tensor) -> float:
+        """What the sums of a batch are divided by; added up over ranks. y: on the CPU."""
+        return labelled_weight(y, self._counting)
 
     def __call__(self, logits: Tensor, y: Tensor, total_weight: float, overlaps: Tensor) -> Tensor:
         """A scalar whose value and gradient, summed over all ranks and parts, are those of the global loss; but of Dice the gradient
@@ -75,6 +80,33 @@ class Loss:
         own = self.overlaps(logits, y)
         dice = self.dice(own + (overlaps - own.detach()))
         return dice - dice.detach()
+
+
+class PointLoss(Loss):
+    """The penalty-reduced focal loss of heat maps (Law and Deng, ECCV 2018, eq. 1; Zhou et al., arXiv 1904.07850, eq. 1, alpha 2 and
+    beta 4), summed over all pixels and classes and divided by the number of objects."""
+
+    def total(self, y: Tensor) -> float:
+        """The number of objects in a batch, as pixels that are their centre. y: u8 (n, classes, h, w)."""
+        return float((y == CENTRE).sum())
+
+    def __call__(self, logits: Tensor, y: Tensor, total_weight: float, overlaps: Tensor) -> Tensor:
+        """A scalar whose value and gradient, summed over all ranks and parts, are those of the global loss.
+
+        logits: (n, classes, h, w). y: u8 of the same shape, round(254 heat), 255 = not labelled. total_weight: objects of all ranks and
+        parts. overlaps: not looked at.
+        """
+        logits, heat, centre = logits.float(), y.float() / CENTRE, y == CENTRE
+        chance = logits.sigmoid()
+        hit = (1 - chance) ** 2 * functional.logsigmoid(logits) * centre
+        # 255 is above 1, where the weight would be that of a pixel near a centre.
+        away = (1 - heat).clamp(min=0) ** 4
+        miss = away * chance**2 * functional.logsigmoid(-logits) * (y < CENTRE)
+        return -(hit + miss).sum() / max(total_weight, 1.0)
+
+def make_loss(settings: Settings, weights: Tensor) -> Loss:
+    """The loss of a task. weights: float32 (classes,)."""
+    return (PointLoss if settings.task == "points" else Loss)(settings, weights)
 
 
 def _chances(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,7 +29,7 @@ class Block(NamedTuple):
 class Samples:
     """All samples of a run, the same on every rank. grids: of each scene, core = the sample's edge, halo 0.
 
-    scene, tile: int (n,) where each sample lies. block: int (n,) which block. counts: int64 (n, classes) labelled pixels.
+    scene, tile: int (n,) where each sample lies. block: int (n,) which block. counts: int64 (n, classes) labelled pixels, or objects.
     part: int8 (n,) index into PARTS. edge: of a block in pixels, 0 = whole scenes. cell: edge of the squares that samples do not move
     out of, 0 = their blocks alone.
     """
@@ -64,7 +64,7 @@ class Samples:
         return replace(self, **kept, cell=cell)
 
     def class_counts(self, part: str) -> np.ndarray:
-        """Labelled pixels of each class in a part, int64 (classes,)."""
+        """Labelled pixels, or objects, of each class in a part, int64 (classes,)."""
         return self.counts[self.of(part)].sum(0)
 
     def digest(self) -> str:
@@ -85,21 +85,26 @@ class Shares(msgspec.Struct, frozen=True):
     fixed: dict[str, str] = {}
 
 
-def deal(names: Sequence[str], grids: list[Grid], counts: Sequence[np.ndarray], shares: Shares) -> Samples:
-    """Deal the samples that have labels out to the parts. counts: per scene int64 (tiles, classes).
+def deal(
+    names: Sequence[str], grids: list[Grid], counts: Sequence[np.ndarray], shares: Shares, seen: Sequence[np.ndarray] | None = None
+) -> Samples:
+    """Deal samples out to the parts. counts: per scene int64 (tiles, classes). seen: per scene bool (tiles,), which tiles are samples;
+    None = those that have labels.
 
     Blocks, in an order drawn by the seed, go to test, then to validation, until each has its share of the labelled pixels; the rest
     is train. Raises UsageError where a part that was asked for stays empty.
     """
     rows: list[tuple[int, int, int]] = []
     blocks: dict[tuple[int, int, int], int] = {}
-    for s, (grid, table) in enumerate(zip(grids, counts, strict=True)):
-        for t in np.flatnonzero(table.sum(1)):
+    for s, (grid, chosen) in enumerate(zip(grids, seen or [table.sum(1) > 0 for table in counts], strict=True)):
+        for t in np.flatnonzero(chosen):
             core = grid.core_window(int(t))
             key = (s, core.row // shares.edge, core.col // shares.edge) if shares.edge else (s, 0, 0)
             rows.append((s, int(t), blocks.setdefault(key, len(blocks))))
-    if not rows:
-        raise UsageError("no sample has a labelled pixel: do the labels lie on the scenes, and does [labels] map or ignore leave any?")
+    if not any(table.any() for table in counts):
+        raise UsageError(
+            "no sample has a labelled pixel or an object: do the labels lie on the scenes, and does [labels] map or ignore leave any?"
+        )
     scene, tile, block = np.array(rows).T
     table = np.stack([counts[s][t] for s, t, _ in rows])
     parts = _parts(list(blocks), names, np.bincount(block, weights=table.sum(1)), shares)
@@ -132,15 +137,18 @@ def _parts(keys: list[tuple[int, int, int]], names: Sequence[str], weight: np.nd
     return parts
 
 
-def epoch_order(samples: Samples, epoch: int, seed: int, balanced: bool) -> np.ndarray:
+def epoch_order(samples: Samples, epoch: int, seed: int, balanced: bool, empty: float = 0.0) -> np.ndarray:
     """The train samples of an epoch, in order: a permutation drawn by seed and epoch, the same for any number of ranks.
 
-    balanced: as many are drawn with replacement instead, a sample the likelier the rarer its classes are.
+    balanced: as many are drawn with replacement instead, a sample the likelier the rarer its classes are. Of samples without labels
+    so many are drawn that they are at most the share `empty` of all.
     """
     train = samples.of("train")
     rng = np.random.default_rng([seed, epoch])
     if not balanced:
-        return rng.permutation(train)
+        bare = ~samples.counts[train].any(1)
+        full = train[~bare]
+        return rng.permutation(np.concatenate([full, rng.permutation(train[bare])[: round(len(full) * empty / (1 - empty))]]))
     counts = samples.counts[train].astype(float)
     rarity = 1.0 / np.maximum(counts.sum(0), 1.0)
     chance = (counts / np.maximum(counts.sum(1, keepdims=True), 1.0)) @ rarity

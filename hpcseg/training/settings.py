@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from hpcseg.config import Class, LabelSpec, Record, check_classes, decode_toml
+from hpcseg.config import Class, LabelSpec, Record, Task, check_classes, decode_toml
 from hpcseg.errors import UsageError
 from hpcseg.models import NETWORKS
 
 _NEEDED = ("scenes", "out", "classes")
 _COLORS = ("#dfe3e6", "#c65d21", "#1b5e8c", "#3f7f4f", "#8c3f6d", "#c9b458", "#4b4f9e", "#7d7d7d")
+_OF_POINTS = {"loss": ["points"], "classes": [{"name": "object", "color": _COLORS[1]}]}
 _NOT_IDENTITY = {"out", "threads", "readers", "epochs", "cache", "stall", "checkpoint_steps", "averaging", "overwrite"}
 
 
@@ -37,6 +38,10 @@ class Settings(Record, frozen=True):
     rank's share of a batch that pass one after the other. rate: learning rate; scale_rate multiplies it by the number of ranks.
     warmup: epochs of linear rise. loss: terms added. gamma: of the focal loss. clip: largest norm of the gradient, 0 = any.
     score: what chooses the checkpoint on the validation samples. checkpoint_steps: steps between checkpoints, 0 = each epoch.
+    task: "points" finds objects, of `classes` kinds, by a heat map, see config.ModelSpec, of which sigma and distance are; in metres, for
+    scenes that do not say where they lie by pixel_size, the metres of their pixels; 0 = then in pixels. empty: share of an epoch's
+    samples that have no object in them. within: distances at which F1 is told; the first, by default 2 sigma, chooses checkpoint and
+    threshold.
     """
 
     scenes: tuple[str, ...]
@@ -74,7 +79,7 @@ class Settings(Record, frozen=True):
     batch: int = 8
     batch_per_rank: int = 0
     accumulate: int = 1
-    loss: tuple[Literal["cross-entropy", "focal", "dice"], ...] = ("cross-entropy",)
+    loss: tuple[Literal["cross-entropy", "focal", "dice", "points"], ...] = ("cross-entropy",)
     gamma: float = 2.0
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
     rate: float = 1e-3
@@ -88,6 +93,12 @@ class Settings(Record, frozen=True):
     on_nan: Literal["stop", "skip"] = "stop"
     score: Literal["f1", "iou", "accuracy"] = "f1"
     checkpoint_steps: int = 0
+    task: Task = "classes"
+    sigma: float = 0.0
+    distance: float = 0.0
+    pixel_size: float = 0.0
+    empty: float = 0.25
+    within: tuple[float, ...] = ()
     averaging: Literal["auto", "horovod", "torch"] = "auto"
     compression: Literal["none", "fp16"] = "none"
     adasum: bool = False
@@ -102,6 +113,16 @@ class Settings(Record, frozen=True):
         """The classes' names, class 0 first."""
         return [each.name for each in self.classes]
 
+    @property
+    def distances(self) -> tuple[float, ...]:
+        """At which objects match, in the units of `sigma`."""
+        return self.within or (2 * self.sigma,)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Of a sample's labels: (tile, tile), of points (classes, tile, tile)."""
+        return (len(self.classes),) * (self.task == "points") + (self.tile, self.tile)
+
     def identity(self) -> dict[str, Any]:
         """All that a checkpoint must share with the run that resumes it; what only says where, how fast or how long is left out."""
         # Key by key: a record as a whole leaves out what has its default.
@@ -114,12 +135,14 @@ def read_settings(path: Path | None, flags: dict[str, Any], defaults: dict[str, 
     labels are its files and classes their names. Raises UsageError in one line."""
     values: dict[str, Any] = (defaults or {}) | (decode_toml(path, dict) if path else {})
     where = str(path) if path else "hpcseg train"
+    points = flags.get("task", values.get("task")) == "points"
+    values = (_OF_POINTS if points else {}) | values
     for key, value in flags.items():
         if key == "labels":
             known = values.get("labels")
             values["labels"] = (known if isinstance(known, dict) else {}) | {"files": value}
         elif key == "classes":
-            values[key] = [{"name": name, "color": _COLORS[k % len(_COLORS)]} for k, name in enumerate(value)]
+            values[key] = [{"name": name, "color": _COLORS[k % len(_COLORS)]} for k, name in enumerate(value, points)]
         else:
             values[key] = value
     missing = [key for key in _NEEDED if key not in values]
@@ -143,7 +166,7 @@ def _check(where: str, s: Settings) -> None:
                      " in another part; or 0 to deal out whole scenes")  # fmt: skip
     if s.validation < 0 or s.test < 0 or s.validation + s.test >= 1:
         wrong.append(f"validation is {s.validation} and test {s.test}, wanted shares of 0 or more that sum to less than 1")
-    wrong += check_classes(s.classes)
+    wrong += check_classes(s.classes, s.task) + _wrong_points(s)
     if not 0 <= s.brightness < 1:
         wrong.append(f"brightness is {s.brightness}, wanted 0 or more and below 1")
     if min(s.batch_per_rank, s.warmup, s.decay, s.clip, s.checkpoint_steps) < 0:
@@ -155,10 +178,25 @@ def _check(where: str, s: Settings) -> None:
     if min(s.seed, s.split_seed) < 0:
         wrong.append(f"seed is {s.seed} and split_seed {s.split_seed}, wanted 0 or more")
     if not s.loss:
-        wrong.append("loss is empty, wanted some of cross-entropy, focal, dice")
+        wrong.append("loss is empty, wanted some of cross-entropy, focal, dice, or points for task = \"points\"")
     if s.network not in ("", *NETWORKS):
         wrong.append(f"no network {s.network!r}; wanted one of {', '.join(NETWORKS)}")
     if s.init and s.encoder_weights:
         wrong.append("init and encoder_weights are both given: choose one")
     if wrong:
         raise UsageError(f"{where}: {'; '.join(wrong)}")
+
+
+def _wrong_points(s: Settings) -> list[str]:
+    """What is wrong with what is said of points."""
+    if s.task == "classes":
+        said = [key for key in ("sigma", "distance", "pixel_size", "within") if getattr(s, key)] + ["loss = points"] * ("points" in s.loss)
+        return [f"{', '.join(said)}: of points: give task = \"points\" (--task points) too"] if said else []
+    wrong = []
+    if s.loss != ("points",) or s.balance != "none" or s.score != "f1":
+        wrong.append("task is \"points\": its loss is [\"points\"], its balance \"none\" and its score \"f1\"")
+    if not s.sigma > 0:
+        wrong.append(f"sigma is {s.sigma}, wanted above 0: how far an object's heat reaches, in metres (about a quarter of its size)")
+    if min(s.distance, s.pixel_size, *s.distances) < 0 or not 0 <= s.empty < 1:
+        wrong.append("distance, pixel_size and within must not be negative, empty 0 or more and below 1")
+    return wrong

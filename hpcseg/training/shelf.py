@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from hpcseg.annotations import Annotations, read_annotations, tell_outside
 from hpcseg.config import Normalisation
 from hpcseg.errors import SceneError, StoppedError, UsageError
 from hpcseg.inference.options import Options, fixed_values
@@ -15,13 +16,26 @@ from hpcseg.kernels.filters import Prefilter
 from hpcseg.models import Model
 from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.prefilter import check_scene, fit_prefilters
-from hpcseg.raster import CellCache, Pair, Scene, SceneReader, Values, list_scenes, open_label, pair_labels, set_block_cache
+from hpcseg.raster import (
+    POINT_SUFFIXES,
+    CellCache,
+    Entry,
+    Pair,
+    Scene,
+    SceneReader,
+    Values,
+    list_scenes,
+    open_label,
+    pair_labels,
+    set_block_cache,
+)
 from hpcseg.statistics import statistics
-from hpcseg.tiles import Grid
+from hpcseg.tiles import Grid, Window
 from hpcseg.training.feed import Shelf
 from hpcseg.training.samples import PARTS, Samples, Shares, deal
 from hpcseg.training.settings import Settings
 from hpcseg.training.together import share_out_together, together
+from hpcseg.training.truth import PointTruth
 from hpcseg.truth import Truth, count_tile, open_truth
 
 
@@ -39,7 +53,7 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
 
     start: the model that training begins with."""
     entries = on_root(comm, lambda: list_scenes(settings.scenes, settings.assets))
-    pairs, unpaired = on_root(comm, lambda: pair_labels(entries, settings.labels.files))
+    pairs, unpaired = on_root(comm, lambda: _pair(entries, settings))
     prefilter = settings.prefilter or (start.spec.prefilter if start else "")
     scenes, refused = open_scenes(comm, [pair.entry for pair in pairs], reading(settings), lambda entry, scene: _fitting(scene, prefilter))
     say(comm, [f"left out: {phrase}" for phrase in unpaired] + [f"left out: {name} {reason}" for name, reason in refused])
@@ -47,25 +61,26 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
     chosen = {pair.entry.name: pair for pair in pairs}
     cache = CellCache(settings.cache << 20)
     set_block_cache(32 << 20)
-    truths = together(comm, lambda: [_truth_of(chosen[scene.name], scene, settings, cache, pulse) for scene in scenes])
+    truths = _open_truths(comm, pulse, settings, scenes, [chosen[scene.name] for scene in scenes], cache)
     grids = [Grid(scene.height, scene.width, settings.tile, 0) for scene in scenes]
     tiles = [(s, t) for s, grid in enumerate(grids) for t in range(grid.size)]
 
-    def count(place: tuple[int, int]) -> np.ndarray:
+    def count(place: tuple[int, int]) -> tuple[np.ndarray, bool]:
         pulse.step()
         _check_stopped(pulse.stop.is_set())
         scene, tile = place
-        return count_tile(truths[scene], grids[scene].core_window(tile), readers[scene])
+        return _count(truths[scene], grids[scene].core_window(tile), readers[scene])
 
     plain = [Values((1.0,) * len(scene.bands), (0.0,) * len(scene.bands), settings.nodata_rule) for scene in scenes]
     readers = [SceneReader(scene, values, cache) for scene, values in zip(scenes, plain, strict=True)]
     found = share_out_together(comm, tiles, count)
     starts = np.cumsum([0, *(grid.size for grid in grids)])
-    counts = [np.stack(found[a:b]) for a, b in pairwise(starts)]
+    counts = [np.stack([counts for counts, _ in found[a:b]]) for a, b in pairwise(starts)]
+    seen = [np.array([sample for _, sample in found[a:b]]) for a, b in pairwise(starts)]
     fixed = {pair.entry.name: pair.entry.columns["split"] for pair in pairs if pair.entry.columns.get("split")}
     on_root(comm, lambda: _check_fixed(fixed))
     shares = Shares(settings.block, settings.validation, settings.test, settings.split_seed, fixed)
-    samples = on_root(comm, lambda: deal([scene.name for scene in scenes], grids, counts, shares))
+    samples = on_root(comm, lambda: deal([scene.name for scene in scenes], grids, counts, shares, seen))
     filters, unread = fit_prefilters(comm, pulse, prefilter, scenes, reading(settings))
     on_root(comm, lambda: _check_readable(unread))
     norm, values = normalise(comm, pulse, settings, scenes, start, filters)
@@ -81,6 +96,37 @@ def _fitting(scene: Scene, prefilter: str) -> Scene:
     """The scene, if it can pass the filter. Raises SceneError."""
     check_scene(scene, prefilter)
     return scene
+
+
+def _pair(entries: Sequence[Entry], settings: Settings) -> tuple[list[Pair], list[str]]:
+    """Scenes with their labels, and what has no other half."""
+    if settings.task == "points":
+        return pair_labels(entries, settings.labels.files, POINT_SUFFIXES)
+    return pair_labels(entries, settings.labels.files)
+
+
+def _open_truths(
+    comm: Comm, pulse: Pulse, settings: Settings, scenes: list[Scene], pairs: list[Pair], cache: CellCache
+) -> list[Truth] | list[PointTruth]:
+    """The truth of each scene, and a word on points that lie in none. Collective."""
+    if settings.task == "classes":
+        return together(comm, lambda: [_truth_of(pair, scene, settings, cache, pulse) for pair, scene in zip(pairs, scenes, strict=True)])
+
+    def read(k: int) -> Annotations:
+        pulse.step()
+        return read_annotations(pairs[k].label, scenes[k], settings.labels, settings.names)
+
+    found = share_out_together(comm, range(len(scenes)), read)
+    say(comm, tell_outside(found))
+    return [PointTruth(each, scene, settings) for each, scene in zip(found, scenes, strict=True)]
+
+
+def _count(truth: Truth | PointTruth, window: Window, reader: SceneReader) -> tuple[np.ndarray, bool]:
+    """Labelled pixels, or objects, of each class in a window, and whether it is a sample."""
+    if isinstance(truth, PointTruth):
+        return truth.count(window, reader)
+    counts = count_tile(truth, window, reader)
+    return counts, bool(counts.any())
 
 
 def _truth_of(pair: Pair, scene: Scene, settings: Settings, cache: CellCache, pulse: Pulse) -> Truth:
@@ -145,11 +191,18 @@ def _check_readable(failures: list[str]) -> None:
 
 def tell_split(settings: Settings, samples: Samples) -> None:
     """Print the split and its class counts. Raises UsageError where train lacks a class."""
+    points = settings.task == "points"
     for part in PARTS:
-        counts = zip(settings.names, samples.class_counts(part), strict=True)
-        shares = "  ".join(f"{name} {n} px ({100 * n / max(1, samples.class_counts(part).sum()):.1f} %)" for name, n in counts)
+        counts = samples.class_counts(part)
+        total = max(1, counts.sum())
+        named = zip(settings.names, counts, strict=True)
+        shares = [f"{name} {n}" if points else f"{name} {n} px ({100 * n / total:.1f} %)" for name, n in named]
+        if points:
+            shares.append(f"samples without objects {int((~samples.counts[samples.of(part)].any(1)).sum())}")
         blocks = sum(block.part == part for block in samples.blocks)
-        print(f"{part}: {len(samples.of(part))} samples in {blocks} {'blocks' if samples.edge else 'scenes'}: {shares}", flush=True)
+        where = f"{blocks} {'blocks' if samples.edge else 'scenes'}"
+        print(f"{part}: {len(samples.of(part))} samples in {where}: {'  '.join(shares)}", flush=True)
     absent = [name for name, n in zip(settings.names, samples.class_counts("train"), strict=True) if n == 0]
     if absent:
-        raise UsageError(f"no train sample has a pixel of {', '.join(absent)}: another split_seed, smaller blocks, or fewer classes")
+        wanted = f"{'an object' if points else 'a pixel'} of {', '.join(absent)}"
+        raise UsageError(f"no train sample has {wanted}: another split_seed, smaller blocks, or fewer classes")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +33,21 @@ from hpcseg.training import averaging
 from hpcseg.training.averaging import Averaging, leaving
 from hpcseg.training.checkpoint import Position, average_statistics, publish, resume, save
 from hpcseg.training.feed import Batch, Feed, Shelf
-from hpcseg.training.judge import judge, score_of
+from hpcseg.training.judge import ClassVerdict, judge, score_of
 from hpcseg.training.loop import Trainer, make_optimizer, rate_at
+from hpcseg.training.points import PointVerdict, judge_points, point_figures, settle_points, write_recall
 from hpcseg.training.samples import class_weights, epoch_order, share_of
 from hpcseg.training.settings import Settings
 from hpcseg.training.shelf import fill_shelf, say
 from hpcseg.training.together import together
 
-_OURS = ("split.json", "checkpoint.pt", "weights.safetensors", "model.toml", "history.csv", "curves.png", "train.json")
+_OURS = ("split.json", "checkpoint.pt", "weights.safetensors", "model.toml", "history.csv", "curves.png", "train.json",
+         "precision_recall.csv", "precision_recall.png")  # fmt: skip
 
 
 class Outcome(msgspec.Struct):
-    """A finished, or stopped, training run. tables: confusion matrices of the best model on validation and test samples.
+    """A finished, or stopped, training run. tables: confusion matrices of the best model on validation and test samples. points: of a
+    detector instead, its figures there, a record for each distance.
     seconds: of all steps of this rank 0: computing, averaging, waiting for data. refused: scenes that could not be opened."""
 
     stopped: bool
@@ -59,6 +61,7 @@ class Outcome(msgspec.Struct):
     threads: int
     refused: int
     wall: float
+    points: dict[str, list[dict[str, Any]]] = {}
 
 
 @dataclass(frozen=True)
@@ -121,14 +124,14 @@ def remove_earlier(settings: Settings) -> None:
 def describe_model(comm: Comm, settings: Settings, shelf: Shelf, start: Model | None) -> ModelSpec:
     """The model.toml of what is trained. Collective."""
     scene = shelf.scenes[0]
-    metres = on_root(comm, lambda: pixel_width_m(scene.place, scene.height, scene.width))
+    metres = on_root(comm, lambda: pixel_width_m(scene.place, scene.height, scene.width)) or settings.pixel_size
     network, options = settings.network or "unet-light", settings.options
     if start and settings.network in ("", start.spec.network):
         network, options = start.spec.network, settings.options or start.spec.options
     return ModelSpec(
         network=network, options=options, bands=len(scene.bands), classes=list(settings.classes), normalisation=shelf.norm,
         prefilter=shelf.prefilter,
-        resolution=round(metres, 6) if metres else 0.0,
+        resolution=round(metres, 6), task=settings.task, sigma=settings.sigma, distance=settings.distance,
     )  # fmt: skip
 
 
@@ -144,15 +147,25 @@ def make_network(comm: Comm, settings: Settings, spec: ModelSpec, start: Model |
 def _begin_network(settings: Settings, spec: ModelSpec, start: Model | None) -> tuple[SegmentationNetwork, list[Row]]:
     """The network on this rank, and what became of given weights. Raises UsageError."""
     torch.manual_seed(settings.seed)
-    network = build(spec.network, spec.bands, len(spec.classes), spec.options)
+    network = build(spec.network, spec.bands, len(spec.classes), spec.options, spec.task)
     if settings.tile % network.stride:
         raise UsageError(f"tile is {settings.tile}, wanted a multiple of the stride of {spec.network}, {network.stride}")
+    if spec.task == "points":
+        start_rare(network)
     table = init_from(network, start) if start else []
     if settings.encoder_weights:
         table = load_encoder(network, Path(settings.encoder_weights))
     if settings.freeze:
         freeze(network, settings.freeze)
     return network, table
+
+
+def start_rare(network: SegmentationNetwork) -> None:
+    """Let every pixel be an object with a chance of 1 in 10 at first, as focal losses need it (Lin et al., ICCV 2017, section 4.1)."""
+    for name in network.per_class:
+        for layer in network.get_submodule(name).modules():
+            if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
+                torch.nn.init.constant_(layer.bias, -math.log(9))
 
 
 @dataclass
@@ -175,8 +188,14 @@ class Run:
             self.comm, self.settings, self.network, self.optimizer, self.crew.averaging, torch.from_numpy(weights), device.choose(),
         )  # fmt: skip
         self.batch = self.settings.batch_per_rank * self.comm.size or self.settings.batch
-        self.train_size = len(self.shelf.samples.of("train"))
-        self.judge = partial(judge, self.comm, self.pulse, self.network, self.trainer.forward, self.shelf, self.settings)
+        self.train_size = len(self._order(0))
+
+    def judge(self, part: str) -> ClassVerdict | PointVerdict:
+        """What the network does on a part's samples. Collective."""
+        given = self.comm, self.pulse, self.network, self.trainer.forward, self.shelf, self.settings, part
+        if self.settings.task == "points":
+            return judge_points(*given)
+        return ClassVerdict(judge(*given), self.settings.score)
 
     def go(self) -> Outcome | None:
         """All epochs from where an earlier run stopped, then the test."""
@@ -193,13 +212,21 @@ class Run:
                 stopped = not self._epoch(position, batches, progress)
         self.trainer.seconds.data = feed.seconds
         progress.close()
-        tables = {} if stopped else self._final_tables()
-        return self._outcome(position, stopped or self._asked_to_stop(), tables)
+        verdicts = {} if stopped else self._final_verdicts()
+        stopped = stopped or self._asked_to_stop()
+        if not stopped and self.settings.task == "points":
+            on_root(self.comm, lambda: self._settle_points(verdicts))
+        return self._outcome(position, stopped, verdicts)
 
     def _batches(self, epoch: int, at: int) -> list[np.ndarray]:
         """The batches of an epoch from a sample on, over all ranks."""
-        order = epoch_order(self.shelf.samples, epoch, self.settings.seed, self.settings.balance == "sampling")
+        order = self._order(epoch)
         return [order[k : k + self.batch] for k in range(at, len(order), self.batch)]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """The train samples of an epoch, in order."""
+        s = self.settings
+        return epoch_order(self.shelf.samples, epoch, s.seed, s.balance == "sampling", s.empty)
 
     def _shares(self, start: Position) -> Iterator[tuple[int, np.ndarray]]:
         """This rank's share of all batches that are left, each with its epoch."""
@@ -256,13 +283,13 @@ class Run:
         record: dict[str, Any] = {"epoch": position.epoch + 1, "loss": loss, "rate": rate, "seconds": seconds}
         if position.skipped:
             record["skipped"] = position.skipped
-        table = self.judge("validation")
+        verdict = self.judge("validation")
         if self._asked_to_stop():
             self._save(position)
             return False
-        score = score_of(table, self.settings.score) if table.any() else float(position.epoch)
-        if table.any():
-            record |= {measure: score_of(table, measure) for measure in metrics.MEASURES}
+        score = verdict.score if verdict else float(position.epoch)
+        if verdict:
+            record |= verdict.record()
         if score > position.best:
             position.best = score
             on_root(self.comm, lambda: self._publish_model())
@@ -285,22 +312,30 @@ class Run:
         publish(self.settings.out / "weights.safetensors", lambda path: save_file(state, path))
         publish(self.settings.out / "model.toml", lambda path: path.write_bytes(encode_toml(self.spec)))
 
-    def _final_tables(self) -> dict[str, np.ndarray]:
-        """The confusion matrices of the best model on validation and test samples."""
+    def _final_verdicts(self) -> dict[str, Any]:
+        """What the best model does on validation and test samples."""
         best = on_root(self.comm, lambda: load_model(str(self.settings.out)).network.state_dict())
         self.network.load_state_dict(best)
         return {part: self.judge(part) for part in ("validation", "test")}
 
-    def _outcome(self, position: Position, stopped: bool, tables: dict[str, np.ndarray]) -> Outcome | None:
+    def _settle_points(self, verdicts: dict[str, PointVerdict]) -> None:
+        """Say in the model folder which threshold is best, and what its scores are worth."""
+        self.spec = settle_points(self.spec, verdicts)
+        publish(self.settings.out / "model.toml", lambda path: path.write_bytes(encode_toml(self.spec)))
+        write_recall(self.settings.out, self.spec, verdicts, publish)
+
+    def _outcome(self, position: Position, stopped: bool, verdicts: dict[str, Any]) -> Outcome | None:
         spent = self.trainer.seconds
         every = self.comm.gather(np.array([spent.compute, spent.averaging, spent.data]))
         if every is None:
             return None
         # The largest of any rank: a rank that waits for its data makes the others wait in the averaging.
         seconds = dict(zip(("compute", "averaging", "data"), np.max(every, axis=0).tolist(), strict=True))
+        points = self.settings.task == "points"
+        tables = {} if points else {part: verdict.table.tolist() for part, verdict in verdicts.items()}
         return Outcome(
-            stopped, position.epoch, position.step, position.best, {part: table.tolist() for part, table in tables.items()}, seconds,
-            self.trainer.averaging.name, self.comm.size, self.settings.threads, self.shelf.refused, 0.0,
+            stopped, position.epoch, position.step, position.best, tables, seconds, self.trainer.averaging.name, self.comm.size,
+            self.settings.threads, self.shelf.refused, 0.0, point_figures(self.spec, verdicts) if points else {},
         )  # fmt: skip
 
 
@@ -326,6 +361,9 @@ def report_lines(settings: Settings, outcome: Outcome) -> list[str]:
         table = np.array(rows, np.int64)
         if table.any():
             lines += [f"{part}_{measure}={score_of(table, measure):.4f}" for measure in metrics.MEASURES]
+    for part, records in outcome.points.items():
+        for each in records:
+            lines += [f"{part}_{key}_within_{each['within']:g}={each[key]:.4f}" for key in ("f1", "precision", "recall", "count_error")]
     lines += [f"{name}_share={100 * seconds / busy:.2f} %" for name, seconds in outcome.seconds.items()]
     return [*lines, f"wall={outcome.wall:.1f} s"]
 

@@ -132,7 +132,7 @@ def test_one_block_cannot_be_split():
 
 def test_labels_that_are_nowhere_are_refused():
     grid = Grid(64, 64, 32, 0)
-    with pytest.raises(UsageError, match="no sample has a labelled pixel: do the labels lie on the scenes"):
+    with pytest.raises(UsageError, match="no sample has a labelled pixel or an object: do the labels lie on the scenes"):
         deal(["a"], [grid], [np.zeros((grid.size, 2), np.int64)], Shares(64, 0.1, 0.1, 0))
 
 

@@ -136,7 +136,8 @@ def _check_points(spec: ModelSpec) -> list[str]:
 
 def encode_toml(record: Record) -> bytes:
     """The record as TOML, lists of numbers on one line."""
-    return re.sub(rb"\[\s+((?:[-+.\deE]+,\s+)+)\]", lambda found: b"[" + b" ".join(found[1].split())[:-1] + b"]", msgspec.toml.encode(record))
+    text = msgspec.toml.encode(record)
+    return re.sub(rb"\[\s+((?:[-+.\deE]+,\s+)+)\]", lambda numbers: b"[" + b" ".join(numbers[1].split())[:-1] + b"]", text)
 
 
 class LabelSpec(Record, frozen=True):

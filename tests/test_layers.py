@@ -15,11 +15,11 @@ PACKAGE = Path(hpcseg.__file__).parent
 
 ROWS = {
     0: ("errors", "environment"),
-    1: ("config", "tiles", "georeference", "footprint", "partition", "thresholds", "kernels"),
+    1: ("config", "tiles", "georeference", "footprint", "partition", "thresholds", "matching", "kernels"),
     2: ("mpi", "raster", "area", "store", "device", "models", "progress"),
     2.5: ("stream", "share", "truth", "annotations"),
     2.7: ("mapping",),
-    3: ("statistics", "prefilter", "products", "synthetic", "metrics", "matching"),
+    3: ("statistics", "prefilter", "products", "synthetic", "metrics"),
     3.3: ("inference", "tally", "scorecard"),
     3.5: ("labels",),
     3.6: ("planning", "training", "evaluation"),

@@ -101,3 +101,16 @@ def buildings(directory: Path, size: tuple[int, int], count: int, seed: int, **l
     for path in synthetic.buildings(directory, count, *size, seed, **look):
         print(f"wrote {path}")
     return 0
+
+
+@command.command("animals")
+@_common
+@click.option("--density", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Of animals; 1 = some 60 in a hectare.")
+@click.option("--lookalikes", type=click.FloatRange(0, 1), default=1.0, show_default=True,
+              help="Melt holes, blocks of ice and shadows; 1 = some 110 in a hectare.")  # fmt: skip
+@click.option("--pixel", type=click.FloatRange(0.05, 1), default=0.2, show_default=True, metavar="METRES", help="Edge of a pixel.")
+def animals(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+    """Animals along cracks in sea ice, RGB u8, among what resembles them; truth are points: truth/*.geojson, and animals.csv of all."""
+    for path in synthetic.animals(directory, count, *size, seed, **look):
+        print(f"wrote {path}")
+    return 0

@@ -8,7 +8,7 @@ from osgeo import gdal
 
 from hpcseg.cli import execute
 from hpcseg.cli.synth import command
-from hpcseg.synthetic import BuildingScene, IceScene, SarScene
+from hpcseg.synthetic import AnimalScene, BuildingScene, IceScene, SarScene
 from hpcseg.tiles import Window
 
 
@@ -75,3 +75,11 @@ def test_wrong_use_is_one_line_that_names_it(synth, tmp_path, monkeypatch, words
     assert text.count("\n") == 1
     assert names in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_animals(synth, tmp_path):
+    code, text, _ = synth("animals", tmp_path, "--size", 90, "--seed", 4, "--density", 1, "--pixel", 0.3)
+    names = "animals_000.tif", "truth/animals_000.geojson", "animals.csv"
+    assert (code, text) == (0, "".join(f"wrote {tmp_path}/{name}\n" for name in names))
+    picture, _ = AnimalScene(4, 0, 90, 90, density=1, pixel=0.3).block(Window(0, 0, 90, 90))
+    np.testing.assert_array_equal(read(tmp_path / "animals_000.tif"), picture)

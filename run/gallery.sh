@@ -13,7 +13,7 @@
 #
 #   SIZE, SEEDS          edge in pixels of the synthetic scenes, and their seeds: one scene of each kind for each seed
 #   UNSEEN               seed of the scenes that are assigned when the gallery stands
-#   CELL, BUCKETS        edge of a cell in pixels; number of buckets, no more than two for a kind; 0 = at the knee
+#   CELL, BUCKETS        edge of a cell in pixels; number of buckets, 0 = at the knee: it is not told of the kinds either
 set -euo pipefail
 out=out/gallery
 case "${1:-}" in "" | -* | *=*) ;; *) out="$1" && shift ;; esac
@@ -28,7 +28,7 @@ case "${1:-}" in "" | -*) ;; *) echo "gallery: $1: wanted [OUT] [KIND=SCENE ...]
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
 launch=(mpirun -n "${HPCSEG_RANKS:-2}" --oversubscribe --bind-to none)
-: "${SIZE:=1280}" "${SEEDS:=1 2}" "${UNSEEN:=9}" "${CELL:=128}" "${BUCKETS:=10}"
+: "${SIZE:=1280}" "${SEEDS:=1 2}" "${UNSEEN:=9}" "${CELL:=128}" "${BUCKETS:=0}"
 
 # draw MANIFEST SEEDS: towns, ice and radar, a scene of each for each seed, and a manifest of them
 draw() {

@@ -19,7 +19,7 @@ out=out/gallery
 case "${1:-}" in "" | -* | *=*) ;; *) out="$1" && shift ;; esac
 out="$(realpath -m -- "$out")"
 scenes=()
-while [[ "${1:-}" =~ ^[a-z_]+=. ]]; do
+while [[ "${1:-}" =~ ^[a-z]+=. ]]; do
     IFS=+ read -ra parts <<<"${1#*=}"
     for k in "${!parts[@]}"; do parts[k]="$(realpath -- "${parts[k]}")"; done
     scenes+=("${1%%=*} $(IFS=+ && echo "${parts[*]}")") && shift

@@ -16,6 +16,7 @@ from hpcseg.environment import stop_requested
 from hpcseg.errors import UsageError
 from hpcseg.evaluation import Evaluation, evaluate, write_json, write_pictures
 from hpcseg.mpi import Pulse, on_root
+from hpcseg.objects.judging import PointEvaluation, Rule, evaluation_lines, judge_points, write_evaluation
 from hpcseg.raster import list_scenes
 from hpcseg.scorecard import table_lines, value_lines
 from hpcseg.tally import Settings
@@ -68,6 +69,11 @@ def truth_options(command: Callable) -> Callable:
 @click.command("evaluate")
 @click.argument("directory", type=click.Path(exists=True, path_type=Path))
 @truth_options
+@click.option("--points", multiple=True, metavar="PATH",
+              help="Judge counted objects against marked ones: vector files, tables, Pascal VOC, folders; with --distance.")  # fmt: skip
+@click.option("--distance", "distances", type=Words(float, "2,1"), default="", metavar="D,...",
+              help="At which counted and marked objects match at most, in metres (pixels where nothing says metres).")  # fmt: skip
+@click.option("--pixel-size", type=click.FloatRange(0), default=0.0, help="With --points: metres of a pixel of maps that do not say it.")
 @click.option("--block", type=click.IntRange(0), default=0, show_default="scenes; blocks of 256 where there is one scene",
               help="Edge in pixels of the blocks that intervals are resampled over.")  # fmt: skip
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), default=None,
@@ -79,13 +85,21 @@ def truth_options(command: Callable) -> Callable:
 @stall_option
 @config_option
 @click.pass_obj
-def command(comm: Any, directory: Path, labels: tuple[str, ...], json_path: Path | None, scenes: tuple[str, ...], **arguments: Any) -> int:
+def command(
+    comm: Any, directory: Path, labels: tuple[str, ...], points: tuple[str, ...], json_path: Path | None, scenes: tuple[str, ...],
+    **arguments: Any,
+) -> int:  # fmt: skip
     """Judge the maps in DIRECTORY against truth: confusion matrix, IoU, F1, precision, recall, accuracy, with 95 % intervals."""
-    stall, settings = arguments.pop("stall"), read_settings(**arguments)
+    stall, distances, pixel_size = (arguments.pop(key) for key in ("stall", "distances", "pixel_size"))
+    settings = read_settings(**arguments)
+    on_root(comm, lambda: _check_points(points, distances, labels))
     with Pulse(comm, stall, stop_requested) as pulse:
         maps = on_root(comm, lambda: prediction_files(directory))
         path = json_path or maps[0].parent / "evaluation.json"
         images = on_root(comm, lambda: _prepare(path, scenes))
+        if points:
+            judged = judge_points(comm, pulse, maps, points, Rule(distances, pixel_size, settings.spec))
+            return on_root(comm, lambda: _publish_points(judged, path))
         found = evaluate(comm, pulse, maps, labels, settings)
         return on_root(comm, lambda: _publish(found, path, images, pulse))
 
@@ -94,6 +108,22 @@ def read_settings(spec: LabelSpec, ignore: tuple[int, ...], field: str, png: boo
     """What the options say; flags win over the specification."""
     spec = msgspec.structs.replace(spec, ignore=list(ignore) or spec.ignore, field=field or spec.field)
     return Settings(spec, pictures=png_scenes if png else 0, **numbers)
+
+
+def _check_points(points: tuple[str, ...], distances: tuple[float, ...], labels: tuple[str, ...]) -> None:
+    """Raises UsageError where objects are not to be judged as they can be."""
+    if bool(points) != bool(distances) or (points and labels) or any(not each > 0 for each in distances):
+        raise UsageError("to judge objects give --points PATH and --distance D,... of more than 0, without --labels")
+
+
+def _publish_points(found: PointEvaluation | None, path: Path) -> int:
+    """Write and print the verdict on objects, on rank 0. Returns the exit code."""
+    assert found is not None
+    files = write_evaluation(found, path)
+    for note in found.notes:
+        print(f"note: {note}")
+    print("\n".join([*evaluation_lines(found), *(f"{each.suffix[1:]}={each}" for each in files)]))
+    return 0
 
 
 def _prepare(path: Path, scenes: tuple[str, ...]) -> dict[str, Path]:

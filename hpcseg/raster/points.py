@@ -39,10 +39,10 @@ def read_points(path: str, scene: Scene, field: str = "") -> Points:
     """The points of a file that lie within a scene. field: the attribute, column or tag to read; "" = none of a vector file, of a table
     its column label, class or name if there is one, of a picture the boxes' names.
 
+    Where a table, or a layer, has a column scene, image_path or filename, only what is of this scene counts.
     Vector file: any reference system, carried to the scene's; where the scene has none the file must have none: its coordinates are then
     those of the scene's geotransform, or without one pixels, y downwards. Table (.csv): col,row or xmin,ymin,xmax,ymax in pixels, x,y in
-    the scene's system, or lon,lat; where it has a column scene, image_path or filename, only rows of this scene. Pascal VOC (.xml): boxes
-    in pixels of a picture as large as the scene.
+    the scene's system, or lon,lat. Pascal VOC (.xml): boxes in pixels of a picture as large as the scene.
     Raises SceneError, beginning with the path: not readable, systems that do not fit, columns that are missing, cells that are no numbers.
     """
     suffix = Path(path).suffix.lower()
@@ -88,7 +88,11 @@ def _read_vector(path: str, scene: Scene, field: str) -> _Read:
         index, first = field_index(path, layer, field), total
         total += layer.GetFeatureCount()
         move = transformation(path, layer, scene)
+        names = [each.GetName() for each in layer.schema]
+        of_scene = next((name for name in _SCENE if name in names), "")
         for feature in layer:
+            if of_scene and not _is_of(scene, feature.GetFieldAsString(of_scene)):
+                continue
             geometry = feature.GetGeometryRef()
             if geometry is None or geometry.IsEmpty():
                 continue
@@ -111,11 +115,16 @@ def _read_table(path: str, scene: Scene, field: str) -> _Read:
     if field and field not in columns:
         raise SceneError(f"{path}: has no column {field}, but {', '.join(columns) or 'none at all'}")
     of_scene = next((name for name in _SCENE if name in columns), "")
-    mine = [k for k, row in enumerate(rows) if not of_scene or scene.name in (row[of_scene], stem(row[of_scene] or ""))]
+    mine = [k for k, row in enumerate(rows) if not of_scene or _is_of(scene, row[of_scene] or "")]
     table = {name: _numbers(path, name, rows, mine) for name in {"x", "y", "lon", "lat", "col", "row", *_BOX} & set(columns)}
     x, y = _places(path, scene, table, columns)
     column = field or next((name for name in _LABEL if name in columns), "")
     return x, y, [rows[k][column] if column else "" for k in mine], np.array(mine, np.int64), len(rows)
+
+
+def _is_of(scene: Scene, told: str) -> bool:
+    """Whether a name or a file is the scene's."""
+    return scene.name in (told, stem(told))
 
 
 def _numbers(path: str, name: str, rows: Sequence[dict[str, str]], mine: Sequence[int]) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 from hpcseg.config import ModelSpec
 from hpcseg.errors import ReadError
 from hpcseg.inference.engine import scores_of
-from hpcseg.kernels.heat import FULL, heat
+from hpcseg.kernels.heat import FLOOR, FULL, heat
 from hpcseg.kernels.peaks import find_peaks, neighbours
 from hpcseg.matching import Figures, Objects, best_level, calibrate, curve, figures, levels_of
 from hpcseg.models.network import SegmentationNetwork
@@ -27,8 +27,6 @@ from hpcseg.training.feed import Shelf
 from hpcseg.training.samples import share_of
 from hpcseg.training.settings import Settings
 from hpcseg.training.truth import PointTruth
-
-FLOOR = 13
 
 
 @dataclass

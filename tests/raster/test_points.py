@@ -130,14 +130,17 @@ def test_annotated_trees_are_the_same_as_voc_and_as_table(data):
     assert sorted(zip(voc.rows, voc.cols, strict=True)) == sorted(zip(table.rows, table.cols, strict=True))
 
 
-def test_seals_of_a_survey_lie_in_a_scene_of_their_system(data, make_scene, tmp_path):
+def test_seals_of_a_survey_lie_in_the_scene_that_they_name(data, make_scene, tmp_path):
     path = str(data / "counting" / "seal_points" / "seal-points-test.shp")
     survey = ogr.Open(path)
     x0, x1, y0, y1 = survey.GetLayer(0).GetExtent()
     step = max(x1 - x0, y1 - y0) / 200
     around = (x0 - step, step, 0.0, y1 + step, 0.0, -step)
-    scene = describe(str(make_scene(tmp_path / "ice.tif", 210, 210, 1, transform=around, epsg=3031)), "ice")
-    assert len(read_points(path, scene).rows) == 554
+    named = [feature.GetField("scene") for feature in survey.GetLayer(0)]
+    scene = describe(str(make_scene(tmp_path / "ice.tif", 210, 210, 1, transform=around, epsg=3031)), named[0].removesuffix(".tif"))
+    points = read_points(path, scene, "label")
+    assert 0 < len(points.rows) == named.count(named[0]) < 554
+    assert (points.total, "crabeater" in points.values) == (554, True)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ def places_of(seed: int = 0, edge: int = EDGE) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rows, cols = (each.ravel() for each in np.mgrid[8:edge:16, 8:edge:16])
     moved = np.column_stack([each + rng.integers(-4, 5, rows.size) for each in (rows, cols)])
-    return np.column_stack([moved, rng.integers(0, 2, rows.size)])[(rng.random(rows.size) < 0.6) & ((rows < edge // 2) | (cols < edge // 2))]
+    kept = (rng.random(rows.size) < 0.6) & ((rows < edge // 2) | (cols < edge // 2))
+    return np.column_stack([moved, rng.integers(0, 2, rows.size)])[kept]
 
 
 def write_spots(folder: Path, name: str = "spots", seed: int = 0, gap: bool = True) -> np.ndarray:

@@ -203,5 +203,5 @@ def test_objects_of_one_kind_need_no_name(spots, tmp_path):
 def test_labels_that_are_no_points_are_refused(alone, spots, tmp_path):
     notes = tmp_path / "spots.txt"
     notes.touch()
-    with pytest.raises(SceneError, match="spots.txt: points are read from"):
+    with pytest.raises(SceneError, match=r"spots\.txt: points are read from"):
         train(alone, point_settings(spots[0], tmp_path, labels=[str(notes)]), threading.Event())

@@ -18,6 +18,7 @@ from hpcseg.annotations import Annotations, pixel_length, read_annotations, tell
 from hpcseg.config import Class, LabelSpec
 from hpcseg.errors import SceneError, StoreError, UsageError
 from hpcseg.evaluation import scene_of, write_json
+from hpcseg.kernels.heat import level_of
 from hpcseg.matching import SCORES, Figures, Objects, curve
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.products.cog import publishing, text
@@ -134,7 +135,7 @@ def _judge(marks: str, scene: Scene, classes: Sequence[str], rule: Rule) -> Judg
     path = str(Path(scene.path).parent / COUNTED)
     marked = read_annotations(marks, scene, rule.spec, classes)
     counted = read_annotations(path, scene, LabelSpec(field=_CLASS), classes)
-    scores = np.array([int(value) for value in read_points(path, scene, _SCORE).values], np.uint8)
+    scores = np.array([level_of(float(value)) for value in read_points(path, scene, _SCORE).values], np.uint8)
     length = pixel_length(scene, rule.pixel_size)
     there, found = _objects(marked, length, np.zeros(len(marked.kinds), np.uint8)), _objects(counted, length, scores)
     counts = [

@@ -135,8 +135,8 @@ def _numbers(path: str, name: str, rows: Sequence[dict[str, str]], mine: Sequenc
 
 
 def _places(path: str, scene: Scene, table: dict[str, np.ndarray], columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels by the first of the ways to give a place that the table has."""
-    if {"x", "y"} <= table.keys():
+    """Pixels by the first of the ways to give a place that the table has. Where a scene has no system, pixels say more than x and y."""
+    if {"x", "y"} <= table.keys() and (scene.place.transform is not None or not {"col", "row"} <= table.keys()):
         return _map_to_pixels(path, scene, table["x"], table["y"])
     if {"lon", "lat"} <= table.keys():
         return _map_to_pixels(path, scene, *_from_degrees(path, scene, table["lon"], table["lat"]))

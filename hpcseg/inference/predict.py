@@ -25,6 +25,13 @@ def predict(
 ) -> Summary | None:
     """Map all scenes; collective. stop: when set, on any rank, all finish the tile in hand. choose: opens what labels them.
     Returns the summary on rank 0."""
+    return map_scenes(comm, options, stop, choose)[1]
+
+
+def map_scenes(
+    comm: Comm, options: Options, stop: threading.Event, choose: Callable[[Comm, Options], Route]
+) -> tuple[Settled, Summary | None]:
+    """The same, and what was settled before the first tile, on every rank."""
     begin = time.perf_counter()
     with Pulse(comm, options.stall, stop) as pulse:
         route = choose(comm, options)
@@ -41,10 +48,10 @@ def predict(
         writer.close()
     found = summarise(comm, settled, report, begin)
     if found is None:
-        return None
+        return settled, None
     summary = Summary(**found, precision=recipe.precision, device=device.name())
     write_reports(options.out, summary, settled.entries)
-    return summary
+    return settled, summary
 
 
 def _mapper(route: Route) -> Mapper:

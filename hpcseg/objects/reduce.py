@@ -15,17 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 from hpcseg import store
-from hpcseg.errors import ReadError, StoppedError, StoreError
+from hpcseg.errors import ReadError
 from hpcseg.kernels.components import Place, Space, label_window, make_space
 from hpcseg.mpi import Comm, Pulse, first_on_node, on_root
 from hpcseg.objects.ground import Ground
+from hpcseg.objects.passes import pass_over, plan_maps
 from hpcseg.objects.seams import Seams, seam_lines
 from hpcseg.objects.spool import Spool
-from hpcseg.partition import Work, make_plan
-from hpcseg.progress import Progress
 from hpcseg.raster import CellCache, Scene
 from hpcseg.share import merge_at_owners
-from hpcseg.stream import Buffer, Item, Source, Stream
+from hpcseg.stream import Buffer, Item, Source
 from hpcseg.tiles import Grid
 
 TILE = 1024
@@ -183,21 +182,10 @@ def find_components(comm: Comm, pulse: Pulse, cases: Sequence[Case], settings: S
     on_root(comm, lambda: remove_scratch(cases))
     first_on_node(comm, _compile)
     grids = [Grid(case.scene.height, case.scene.width, settings.tile, 0) for case in cases]
-    plan = make_plan([Work(grid, False, np.ones(grid.size, np.int64), np.zeros(grid.size, bool)) for grid in grids], comm.size)
-    tasks = [(k, int(tile)) for k, tiles in plan.of_rank(comm.rank) for tile in tiles]
+    plan = plan_maps(grids, comm.size)
     parts = {k: _start(cases[k], grids[k], settings, comm.rank, len(tiles)) for k, tiles in plan.of_rank(comm.rank)}
     source = _Maps([case.scene for case in cases], grids, (), CellCache(settings.cache), cases=cases)
-    progress, done = Progress("tiles", plan.size, comm.rank == 0), 0
-    for item in Stream(source, tasks, _Labeller(source, settings), stop=pulse.stop):
-        if item.state == "failed":
-            raise StoreError(item.reason)
-        parts[item.scene].add(item.tile, item.buffer.extra)
-        done += 1
-        pulse.step_tile()
-        progress.show(pulse.total_tiles)
-    progress.close()
-    total = comm.allreduce(done)
-    on_root(comm, lambda: _check_complete(total, plan.size))
+    pass_over(comm, pulse, plan, source, _Labeller(source, settings), lambda item: parts[item.scene].add(item.tile, item.buffer.extra))
     merged = merge_at_owners(comm, plan, parts)
     for part in merged.values():
         part.settle()
@@ -206,8 +194,3 @@ def find_components(comm: Comm, pulse: Pulse, cases: Sequence[Case], settings: S
 
 def _start(case: Case, grid: Grid, settings: Settings, rank: int, tiles: int) -> Part:
     return Part(Seams.start(grid, settings.reach), Spool(case.scratch.with_name(f"{case.scratch.name}.{rank}")), tiles)
-
-
-def _check_complete(done: int, wanted: int) -> None:
-    if done < wanted:
-        raise StoppedError(f"stopped after {done} of {wanted} tiles: nothing was written; run the same command again")

@@ -166,18 +166,19 @@ def write_cog(stored: Stored, out: Path, threads: int) -> Product:
     with publishing(out) as part, staged(stored, "labels", part) as dataset:
         _set_metadata(dataset, stored)
         _set_legend(dataset, classes)
-        _compress(dataset, part, "MODE", threads)
+        compress(dataset, part, "MODE", threads)
     if "confidence" in stored.layout.planes:
         files.append(out.with_name(f"{out.stem}_confidence{out.suffix}"))
         with publishing(files[1]) as part, staged(stored, "confidence", part) as dataset:
             _set_metadata(dataset, stored)
             dataset.GetRasterBand(1).SetScale(1 / 254)
             dataset.GetRasterBand(1).SetDescription("confidence")
-            _compress(dataset, part, "AVERAGE", threads)
+            compress(dataset, part, "AVERAGE", threads)
     return Product(out, tuple(files), tile_notes(stored) + _place_notes(stored.place))
 
 
-def _compress(dataset: gdal.Dataset, part: Path, resampling: str, threads: int) -> None:
+def compress(dataset: gdal.Dataset, part: Path, resampling: str, threads: int = 1) -> None:
+    """Copy a dataset to a compressed GeoTIFF in the order of a COG, with overviews where it is larger than a block."""
     options = {
         "COMPRESS": "DEFLATE",
         "PREDICTOR": "NO",
@@ -192,7 +193,7 @@ def _compress(dataset: gdal.Dataset, part: Path, resampling: str, threads: int) 
 
 
 def _set_metadata(dataset: gdal.Dataset, stored: Stored) -> None:
-    _set_place(dataset, stored.place)
+    set_place(dataset, stored.place)
     for column, value in manifest_items(stored).items():
         dataset.SetMetadataItem(column, value)
     dataset.SetMetadataItem("TIFFTAG_SOFTWARE", f"hpcseg {__version__}")
@@ -201,7 +202,7 @@ def _set_metadata(dataset: gdal.Dataset, stored: Stored) -> None:
         dataset.SetMetadataItem("model", text(stored.attributes["model"]))
 
 
-def _set_place(dataset: gdal.Dataset, place: Georeference) -> None:
+def set_place(dataset: gdal.Dataset, place: Georeference) -> None:
     """A GeoTIFF holds a transform or control points, not both: the transform is the more exact."""
     if place.transform is None and place.gcps:
         dataset.SetGCPs([gdal.GCP(p.x, p.y, p.z, p.col, p.row, "", p.id) for p in place.gcps], place.gcp_wkt)

@@ -57,15 +57,20 @@ class Thumbnails:
 
     def __init__(self, edge: int, longest: int = 224) -> None:
         self._scale = min(1.0, longest / edge)
-        self._scenes: dict[str, tuple[str, np.ndarray]] = {}
+        self._paths: dict[str, str] = {}
+        self._limits: dict[str, np.ndarray] = {}
 
     def read(self, source: str, window: Window) -> np.ndarray:
         """RGB, u8 (h, w, 3), grey where there is no data. source: of the scene, see Entry. Raises SceneError."""
-        if source not in self._scenes:
-            path = open_name(list_scenes([source])[0])
-            self._scenes[source] = path, sample_limits(path)
-        path, limits = self._scenes[source]
-        picture = read_picture(path, scale_shape(window.height, window.width, self._scale), window, limits)
+        if source not in self._paths:
+            self._paths[source] = open_name(list_scenes([source])[0])
+        return self.read_path(self._paths[source], window)
+
+    def read_path(self, path: str, window: Window) -> np.ndarray:
+        """The same of what GDAL opens."""
+        if path not in self._limits:
+            self._limits[path] = sample_limits(path)
+        picture = read_picture(path, scale_shape(window.height, window.width, self._scale), window, self._limits[path])
         return np.where(picture[..., 3:] > 0, picture[..., :3], np.uint8(_BEHIND))
 
 

@@ -1,58 +1,78 @@
-"""Points on the ground with what is known of each: a GeoPackage layer, and the same as a table."""
+"""Points on the ground with what is known of each: layers of a GeoPackage, and the same as a table."""
 
 from __future__ import annotations
 
 import csv
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from osgeo import gdal, ogr
 
 from hpcseg.area import reference_system
+from hpcseg.georeference import Georeference
 from hpcseg.products.cog import Product, legend, publishing, tile_notes
-from hpcseg.products.polygons import describe_layer
+from hpcseg.products.polygons import layer_items
 from hpcseg.store import Stored
 
 Batch = Mapping[str, np.ndarray]
 
 
-def write_points(stored: Stored, out: Path, columns: Mapping[str, str], batches: Iterable[Batch], step: Callable[[], object]) -> Product:
-    """Write points as a layer named after `out`, and as a table beside it, `<stem>.csv`.
+class Layer(NamedTuple):
+    """Points of one reference system, that of `place`. items: its metadata. batches: arrays by column, in the order they are written;
+    NaN is null."""
 
-    columns: name -> OGR's type (Integer, Integer64, Real, String); among them id, the layer's key, and x and y in the scene's own system.
-    batches: arrays by column, in the order they are written; NaN is null. No batch: a valid layer without points, a table with its
-    head alone. step: called after each batch. The same points give the same bytes. Raises UsageError if a file cannot be written.
+    name: str
+    place: Georeference
+    items: Mapping[str, str]
+    batches: Iterable[Batch]
+
+
+def write_points(stored: Stored, out: Path, columns: Mapping[str, str], batches: Iterable[Batch], step: Callable[[], object]) -> Product:
+    """Write points of a map as a layer named after `out`, and as a table beside it: see `write_layers`."""
+    layer = Layer(out.stem, stored.place, layer_items(stored, legend(stored)), batches)
+    return Product(out, write_layers(out, columns, [layer], stored.path.stat().st_mtime, step), tile_notes(stored))
+
+
+def write_layers(
+    out: Path, columns: Mapping[str, str], layers: Sequence[Layer], date: float, step: Callable[[], object]
+) -> tuple[Path, Path]:
+    """Write points as layers of a GeoPackage, and all in one table beside it, `<stem>.csv`; returns both paths.
+
+    columns: name -> OGR's type (Integer, Integer64, Real, String); among them id, the layers' key, and x and y in a layer's own system.
+    No batch: a valid layer without points, a table with its head alone. date: what the file says of its own, in seconds as time.time().
+    step: called after each batch. The same points give the same bytes. Raises UsageError if a file cannot be written.
     """
     table = out.with_suffix(".csv")
-    with _dated_as(stored.path), publishing(out) as layer_part, publishing(table) as table_part, table_part.open("w", newline="") as file:
+    with _dated(date), publishing(out) as layer_part, publishing(table) as table_part, table_part.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         target = ogr.GetDriverByName("GPKG").CreateDataSource(str(layer_part))
         try:
-            layer = _create_layer(target, stored, columns, out.stem)
-            layer.StartTransaction()
-            for batch in batches:
-                rows = list(zip(*(_words(batch[name]) for name in columns), strict=True))
-                writer.writerows(rows)
-                _add(layer, list(columns), rows)
-                step()
-            layer.CommitTransaction()
+            for each in layers:
+                layer = _create_layer(target, each, columns)
+                layer.StartTransaction()
+                for batch in each.batches:
+                    rows = list(zip(*(_words(batch[name]) for name in columns), strict=True))
+                    writer.writerows(rows)
+                    _add(layer, list(columns), rows)
+                    step()
+                layer.CommitTransaction()
             target.FlushCache()
         finally:
             # While its file is still there: what an error leaves open would write to it when it is collected.
             target.Destroy()
-    return Product(out, (out, table), tile_notes(stored))
+    return out, table
 
 
 @contextmanager
-def _dated_as(path: Path) -> Iterator[None]:
-    """Layers bear the time of a file instead of now."""
-    made = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+def _dated(date: float) -> Iterator[None]:
+    """Layers bear that time instead of now."""
+    made = datetime.fromtimestamp(date, timezone.utc)
     gdal.SetConfigOption("OGR_CURRENT_DATE", made.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
     try:
         yield
@@ -60,12 +80,13 @@ def _dated_as(path: Path) -> Iterator[None]:
         gdal.SetConfigOption("OGR_CURRENT_DATE", None)
 
 
-def _create_layer(target: ogr.DataSource, stored: Stored, columns: Mapping[str, str], name: str) -> ogr.Layer:
-    layer = target.CreateLayer(name, reference_system(stored.place), ogr.wkbPoint, ["FID=id"])
+def _create_layer(target: ogr.DataSource, what: Layer, columns: Mapping[str, str]) -> ogr.Layer:
+    layer = target.CreateLayer(what.name, reference_system(what.place), ogr.wkbPoint, ["FID=id"])
     for column, kind in columns.items():
         if column != "id":
             layer.CreateField(ogr.FieldDefn(column, getattr(ogr, f"OFT{kind}")))
-    describe_layer(layer, stored, legend(stored))
+    for item, value in what.items.items():
+        layer.SetMetadataItem(item, value)
     return layer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -82,19 +82,20 @@ def _create_layer(target: ogr.DataSource, stored: Stored, classes: list[Class], 
     layer = target.CreateLayer(name, reference_system(stored.place), ogr.wkbPolygon)
     for field, kind in _FIELDS:
         layer.CreateField(ogr.FieldDefn(field, kind))
-    describe_layer(layer, stored, classes)
+    for item, value in layer_items(stored, classes).items():
+        layer.SetMetadataItem(item, value)
     return layer
 
 
-def describe_layer(layer: ogr.Layer, stored: Stored, classes: list[Class]) -> None:
-    """Say in a layer's metadata what the manifest said of the scene, what made the map, and its legend."""
-    for column, value in manifest_items(stored).items():
-        layer.SetMetadataItem(column, value)
-    layer.SetMetadataItem("hpcseg_version", __version__)
-    if "model" in stored.attributes:
-        layer.SetMetadataItem("model", text(stored.attributes["model"]))
-    for k, each in enumerate(classes):
-        layer.SetMetadataItem(f"class_{k}", f"{each.color} {each.name}")
+def layer_items(stored: Stored, classes: Sequence[Class]) -> dict[str, str]:
+    """What a layer's metadata say: what the manifest said of the scene, what made the map, and its legend."""
+    made = {"model": text(stored.attributes["model"])} if "model" in stored.attributes else {}
+    return manifest_items(stored) | {"hpcseg_version": __version__} | made | legend_items(classes)
+
+
+def legend_items(classes: Sequence[Class]) -> dict[str, str]:
+    """Classes as metadata of a layer."""
+    return {f"class_{k}": f"{each.color} {each.name}" for k, each in enumerate(classes)}
 
 
 def _batches(raw: Path) -> Iterator[tuple[list[int], np.ndarray]]:

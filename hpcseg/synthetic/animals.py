@@ -180,7 +180,8 @@ def animals(directory: Path | str, count: int, height: int, width: int, seed: in
     scenes = [AnimalScene(seed, index, height, width, **look) for index in range(count)]  # type: ignore[arg-type]
     directory = Path(directory)
     (directory / "truth").mkdir(parents=True, exist_ok=True)
-    table, written = directory / "animals.csv", []
+    table = directory / "animals.csv"
+    written: list[Path] = []
     with table.open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("scene", "row", "col", "x", "y", "class"))

@@ -9,6 +9,7 @@
 #
 #   SHARES                       shares of water; one scene of each for each seed
 #   SEEDS, VALIDATION, UNSEEN    seeds of scenes to learn from, to choose the checkpoint by, and to judge on
+#                                many: a student has one threshold for all scenes, about the mean of those that its teacher fits to each
 #   SIZE                         edge of the scenes in pixels
 #   FALLBACK                     threshold in dB where a synthetic scene gives none: half way from calm water to land
 #   REAL                         flags of hpcseg label water for BEFORE and AFTER
@@ -28,7 +29,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
 launch=()
 if [ -n "${HPCSEG_RANKS:-}" ]; then launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none); fi
-: "${SHARES:=0.01 0.05 0.3}" "${SEEDS:=11 12 13}" "${VALIDATION:=21}" "${UNSEEN:=51 52 53}" "${SIZE:=1120}" "${FALLBACK:=-14}"
+: "${SHARES:=0.01 0.05 0.3}" "${SEEDS:=11 12 13 14 15 16 17 18}" "${VALIDATION:=21 22 23 24}" "${UNSEEN:=71 72 73}" "${SIZE:=1120}" "${FALLBACK:=-14}"
 : "${REAL:=--scale db --db-per-unit 0.1}" "${FEATURES:=length sd psi}" "${SPECTRAL:=8 15 25}" "${SPATIAL:=25 50}"
 run() { "${launch[@]}" hpcseg "$@" </dev/null; }
 

@@ -106,7 +106,7 @@ def flood(tmp_path):
 @pytest.mark.long
 def test_water_judges_teacher_student_and_textures(flood, tmp_path):
     out = tmp_path / "out"
-    small = {"SHARES": "0.3", "SEEDS": "11", "UNSEEN": "1", "SIZE": "448", "REAL": "--scale db"}
+    small = {"SHARES": "0.3", "SEEDS": "11", "VALIDATION": "21", "UNSEEN": "1", "SIZE": "448", "REAL": "--scale db"}
     small |= {"FEATURES": "sd", "SPECTRAL": "15", "SPATIAL": "25"}
     done = bash(RUN / "water.sh", out, *flood, "--epochs", "1", "--threads", "1", **small)
     assert done.returncode == 0, done.stderr

@@ -99,6 +99,8 @@ def check_order(order: Order) -> None:
         raise UsageError(f"--application {name!r}: wanted the name of a new folder in {order.gallery}, such as buildings")
     if cell % settings.tile:
         raise UsageError(f"tile is {settings.tile}, wanted a divisor of the gallery's cell, {cell}: a sample lies in one bucket")
+    if settings.task == "points":
+        raise UsageError("task is points: a gallery's networks label pixels; train a detector by hpcseg train --task points")
     if settings.prefilter:
         raise UsageError(f"prefilter is {settings.prefilter}: a gallery's networks see what its encoder sees, and that is not filtered")
     if settings.adasum:

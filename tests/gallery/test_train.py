@@ -225,6 +225,7 @@ def test_the_networks_of_table_2_train_in_a_gallery(alone, place, network, chang
         ({"application": "a/b"}, "--application 'a/b': wanted the name of a new folder"),
         ({"bands": [1, 2]}, "the scenes give 2 bands, .*gallery.toml takes 3"),
         ({"min_samples": 1000}, r"no bucket can have a network of its own; the fullest, \d: \d+ train samples, wanted 1000"),
+        ({"task": "points", "sigma": 1.0, "loss": ["points"]}, "task is points: a gallery's networks label pixels"),
         ({"prefilter": "ice"}, "prefilter is ice: a gallery's networks see what its encoder sees"),
         ({"adasum": True}, "adasum adds up over all ranks"),
     ],

@@ -31,6 +31,7 @@ from hpcseg.training.samples import epoch_order
 from hpcseg.training.together import share_out_together, together
 from hpcseg.training.train import Outcome, train
 from training.field import group, settings_of, shelf_of, truth_of, write_field, write_raster
+from training.spots import point_settings, write_spots
 
 if not MPI.Is_initialized():
     MPI.Init_thread(MPI.THREAD_MULTIPLE)
@@ -128,6 +129,28 @@ def test_any_number_of_ranks_follows_the_same_loss_and_reads_the_same_samples(sh
         assert found[size][1] == read
         assert np.abs(np.subtract(found[size][2].tables["test"], outcome.tables["test"])).max() <= 5
     assert losses[-2] < losses[0]
+
+
+def test_any_number_of_ranks_trains_the_same_detector(folder, course):
+    """Gradients, thresholds and figures are of all ranks' objects."""
+    if COMM.rank == 0:
+        write_spots(folder)
+    COMM.Barrier()
+    found = {}
+    for size, comm in groups():
+        course.losses = []
+        if comm is not None:
+            plain = {"network": "unet-ice", "options": {"widths": [8, 16], "dropout": [0.0, 0.0]}, "epochs": 3, "averaging": "torch"}
+            outcome = train(comm, point_settings(folder, folder / f"out{size}", **plain), threading.Event())
+            found[size] = course.losses, outcome
+        COMM.Barrier()
+    if COMM.rank:
+        return
+    for losses, outcome in found.values():
+        assert np.abs(np.subtract(losses, found[1][0])).max() < 1e-2
+        there = {part: [each["there"] for each in records] for part, records in outcome.points.items()}
+        assert there == {part: [each["there"] for each in records] for part, records in found[1][1].points.items()}
+        assert outcome.points["test"][0]["found"] == pytest.approx(found[1][1].points["test"][0]["found"], abs=5)
 
 
 def test_every_sample_of_an_epoch_is_read_once(shared_field, course):

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# What every batch script runs: one command of hpcseg, or one recipe of run/, on all ranks of the job; then "submit again" if needed.
+#
+#   bash slurm/job.sh predict SCENES --model M --out DIR
+#   bash slurm/job.sh run/buildings.sh SCENE LABELS
+#
+#   HPCSEG_LAUNCH    the words that start the ranks, such as: srun --kill-on-bad-exit=1 --mpi=pmix
+#   HPCSEG_REPEATS   how often the job may be submitted again                                        default: 10
+#   HPCSEG_GO_ON=1   what was done but for listed failures (3) is done: for chains of jobs
+#
+# Exit codes 0, 2 and 3 are the end of a job. Any other (75: a signal; a dead rank, a lost node) and the scheduler gets it once more: the
+# same command resumes. In a Slurm job array each manifest *.csv among the words becomes this task's share of it, written beside it.
+set -euo pipefail
+HPCSEG_HOME="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+export HPCSEG_HOME
+source "$HPCSEG_HOME/slurm/site.sh"
+say() { printf 'job: %s\n' "$*" >&2; }
+[ $# -gt 0 ] || { say "wanted a command of hpcseg or a recipe, with its arguments"; exit 2; }
+[ -n "${HPCSEG_LAUNCH:-}" ] || { say "HPCSEG_LAUNCH is empty: set it to what starts the ranks"; exit 2; }
+export HPCSEG_LAUNCH
+
+# share MANIFEST: the lines of this task of the array
+share() {
+    local of="$SLURM_ARRAY_TASK_COUNT" k part
+    k=$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / ${SLURM_ARRAY_TASK_STEP:-1}))
+    part="${1%.csv}.$((k + 1))of$of.csv"
+    awk -v k="$k" -v of="$of" 'NR == 1 || (NR - 2) % of == k' "$1" >"$part.$$"
+    mv "$part.$$" "$part"
+    echo "$part"
+}
+words=()
+for word in "$@"; do
+    if [ -n "${SLURM_ARRAY_TASK_COUNT:-}" ] && [[ "$word" = *.csv && -f "$word" ]]; then word="$(share "$word")"; fi
+    words+=("$word")
+done
+
+# How often this job was submitted again before. LSF does not say: a file beside the job's output counts.
+counter="${LS_SUBCWD:-.}/.hpcseg-repeats-${LSB_JOBID:-}"
+repeats() {
+    if [ -n "${LSB_JOBID:-}" ]; then cat "$counter" 2>/dev/null || echo 0; else echo "${SLURM_RESTART_COUNT:-${HPCSEG_REPEAT:-0}}"; fi
+}
+submit_again() {
+    if [ -n "${SLURM_JOB_ID:-}" ]; then
+        scontrol requeue "$SLURM_JOB_ID"
+    elif [ -n "${LSB_JOBID:-}" ]; then
+        echo $(($(repeats) + 1)) >"$counter"  # LSF itself queues it again, by its exit code
+    elif [ -n "${PBS_JOBID:-}" ]; then
+        # The options of the first submission: PBS knows them, the job does not.
+        HPCSEG_REPEAT=$(($(repeats) + 1)) qsub -V $(qstat -f -w "$PBS_JOBID" | sed -n 's/^ *Submit_arguments = //p')
+    else
+        return 1
+    fi
+}
+
+# A warning before the end of time may reach this shell too: it is meant for the ranks.
+trap '' USR1
+code=0
+case "${words[0]}" in
+    *.sh) bash "${words[@]}" || code=$? ;;
+    *) $HPCSEG_LAUNCH hpcseg "${words[@]}" </dev/null || code=$? ;;
+esac
+
+case "$code" in
+    0 | 2) ;;
+    3) [ -z "${HPCSEG_GO_ON:-}" ] || code=0 ;;
+    *)
+        limit="${HPCSEG_REPEATS:-10}" before="$(repeats)"
+        if [ "$before" -ge "$limit" ]; then
+            say "exit code $code, and submitted again $before times already (HPCSEG_REPEATS=$limit): given up"
+            [ -z "${LSB_JOBID:-}" ] || code=4  # a code that LSF does not queue again
+        elif submit_again; then
+            say "exit code $code: submitted again, to go on where this one stopped"
+            exit "$code"
+        else
+            say "exit code $code: run the same command again to go on where this one stopped"
+        fi
+        ;;
+esac
+rm -f "$counter"
+exit "$code"

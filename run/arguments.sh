@@ -10,5 +10,4 @@ out="out/$recipe"
 case "${1:-}" in "" | -*) ;; *) out="$(realpath -m -- "$1")" && shift ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
-launch=()
-if [ -n "${HPCSEG_RANKS:-}" ]; then launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none); fi
+source run/launch.sh

@@ -27,7 +27,8 @@ done
 case "${1:-}" in "" | -*) ;; *) echo "gallery: $1: wanted [OUT] [KIND=SCENE ...] [flags of hpcseg gallery build]" >&2 && exit 2 ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
-launch=(mpirun -n "${HPCSEG_RANKS:-2}" --oversubscribe --bind-to none)
+: "${HPCSEG_RANKS:=2}"
+source run/launch.sh
 : "${SIZE:=1280}" "${SEEDS:=1 2}" "${UNSEEN:=9}" "${CELL:=128}" "${BUCKETS:=0}"
 
 # draw MANIFEST SEEDS: towns, ice and radar, a scene of each for each seed, and a manifest of them

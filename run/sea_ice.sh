@@ -16,8 +16,7 @@ case "${1:-}" in "" | -*) ;; *) out="$(realpath -m -- "$1")" && shift ;; esac
 case "${1:-}" in "" | -*) ;; *) scene="$(realpath -- "$1")" && shift ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
-launch=()
-if [ -n "${HPCSEG_RANKS:-}" ]; then launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none); fi
+source run/launch.sh
 : "${SEEDS:=1 2 3}" "${SKIES:=clear:0 cloudy:0.3}" "${LEADS:=0 24 36 64 160 400}" "${SIZE:=1024}"
 : "${TRAIN_SEEDS:=101 102}" "${TRAIN_LEADS:=0 24 64 200}" "${TRAIN_SIZE:=512}" "${MAPPED:=0 64}"
 

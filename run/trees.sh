@@ -21,8 +21,7 @@ out=out/trees
 case "${1:-}" in "" | -*) ;; *) out="$(realpath -m -- "$1")" && shift ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
-launch=()
-if [ -n "${HPCSEG_RANKS:-}" ]; then launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none); fi
+source run/launch.sh
 : "${PIXEL:=0.1}" "${RESOLUTION:=0.3}" "${SEEDS:=0 1 2}"
 run() { "${launch[@]}" hpcseg "$@" </dev/null; }
 

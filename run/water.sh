@@ -27,8 +27,7 @@ case "${1:-}" in
 esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
-launch=()
-if [ -n "${HPCSEG_RANKS:-}" ]; then launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none); fi
+source run/launch.sh
 : "${SHARES:=0.01 0.05 0.3}" "${SEEDS:=11 12 13 14 15 16 17 18}" "${VALIDATION:=21 22 23 24}" "${UNSEEN:=71 72 73}" "${SIZE:=1120}" "${FALLBACK:=-14}"
 : "${REAL:=--scale db --db-per-unit 0.1}" "${FEATURES:=length sd psi}" "${SPECTRAL:=8 15 25}" "${SPATIAL:=25 50}"
 run() { "${launch[@]}" hpcseg "$@" </dev/null; }

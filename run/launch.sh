@@ -1,0 +1,7 @@
+# Sourced by recipes: sets launch, the words that start ranks: those of a batch job (see slurm/job.sh), else mpirun for HPCSEG_RANKS, else none.
+launch=()
+if [ -n "${HPCSEG_LAUNCH:-}" ]; then
+    read -ra launch <<<"$HPCSEG_LAUNCH"
+elif [ -n "${HPCSEG_RANKS:-}" ]; then
+    launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none)
+fi

@@ -80,14 +80,14 @@ def _columns(*values: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PointVerdict:
-    """What was there and what was found, of any number of classes. distances: at which they match."""
+    """What was there and what was found, of any number of classes; false where nothing was there. distances: at which they match."""
 
     there: Objects
     found: Objects
     distances: tuple[float, ...]
 
     def __bool__(self) -> bool:
-        return len(self.there) + len(self.found) > 0
+        return len(self.there) > 0
 
     @cached_property
     def level(self) -> int:

@@ -320,6 +320,8 @@ class Run:
 
     def _settle_points(self, verdicts: dict[str, PointVerdict]) -> None:
         """Say in the model folder which threshold is best, and what its scores are worth."""
+        if not verdicts["validation"]:
+            print(f"no object in the validation samples: the threshold stays {self.spec.threshold}, scores are not calibrated", flush=True)
         self.spec = settle_points(self.spec, verdicts)
         publish(self.settings.out / "model.toml", lambda path: path.write_bytes(encode_toml(self.spec)))
         write_recall(self.settings.out, self.spec, verdicts, publish)

@@ -95,6 +95,14 @@ def test_all_objects_of_a_part_are_judged_once_though_its_tiles_touch(alone, spo
         assert found[part][0]["there"] == samples.class_counts(part).sum()
 
 
+def test_without_validation_the_last_epoch_counts_with_the_usual_threshold_and_without_calibration(alone, spots, tmp_path, capfd):
+    outcome = train(alone, point_settings(spots[0], tmp_path, epochs=2, validation=0.0), threading.Event())
+    spec = read_model(tmp_path / "model.toml")
+    assert (spec.threshold, spec.calibration) == (0.5, [])
+    assert "no object in the validation samples" in capfd.readouterr().out
+    assert (outcome.best, list(outcome.points)) == (1.0, ["test"])
+
+
 # What they learn from.
 
 

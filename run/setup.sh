@@ -9,6 +9,7 @@
 #   PYTHON        the interpreter to use (3.10 or later)                    default: python3
 #   HPCSEG_CACHE  where built wheels are kept between set-ups               default: ~/.cache/hpcseg
 #   HDF5_DIR      the parallel HDF5 to build h5py against                   default: h5pcc's
+#   SLURM=1       also installs Slurm (as root, where apt-get is), of which the tests start one of their own
 #
 # Pip's own settings hold. PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives torch's build without CUDA, a tenth in size.
 set -euo pipefail
@@ -34,12 +35,18 @@ have gdal-config || missing+=" libgdal-dev"
 have gdalinfo || missing+=" gdal-bin"
 have c++ && have make || missing+=" g++ make"
 python_ready || missing+=" python3 python3-venv python3-dev"
+[ "$(id -u)" = 0 ] && sudo="" || sudo="sudo"
+apt_install() {
+    say "installing $*"
+    $sudo apt-get update -qq
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
 if [ -n "$missing" ]; then
     have apt-get || die "not found:$missing (names of Debian's packages). Load the site's modules for them, then run this again."
-    [ "$(id -u)" = 0 ] && sudo="" || sudo="sudo"
-    say "installing$missing"
-    $sudo apt-get update -qq
-    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ca-certificates $missing >/dev/null
+    apt_install ca-certificates $missing
+fi
+if [ -n "${SLURM:-}" ] && [ -z "$sudo" ] && have apt-get && ! { have slurmctld && have munged; }; then
+    apt_install slurm-wlm munge || say "no Slurm could be had: the tests that want one are skipped"
 fi
 python_ready || die "$python is not a Python of 3.10 or later with venv and headers; set PYTHON."
 

@@ -6,7 +6,7 @@
 #   bash run/test.sh -k doctor -x     what else is given goes to pytest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash run/setup.sh </dev/null
+SLURM=1 bash run/setup.sh </dev/null
 source run/env.sh
 
 short=" and not long"

@@ -147,3 +147,24 @@ def test_gallery_takes_scenes_with_their_kinds(tmp_path):
     done = bash(RUN / "gallery.sh", tmp_path, "scene.tif")
     assert done.returncode == 2
     assert "wanted [OUT] [KIND=SCENE ...]" in done.stderr
+
+
+def test_trees_without_arguments_is_wrong_use():
+    done = bash(RUN / "trees.sh", "scene.tif")
+    assert done.returncode == 2
+    assert "wanted PICTURE BOXES OTHER OTHER_BOXES" in done.stderr
+
+
+@pytest.mark.long
+def test_trees_are_found_in_an_unseen_strip_better_than_by_a_grid_or_by_colour(data, tmp_path):
+    folder = data / "counting" / "trees"
+    picture = next(folder.glob("*YELL*.png"))
+    done = bash(RUN / "trees.sh", picture, picture.with_suffix(".xml"), folder / "OSBS_029.tif", folder / "OSBS_029.xml", tmp_path / "out",
+                "--threads", "1", SEEDS="0")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for within, least in (("2", 0.65), ("1", 0.4)):
+        assert figure(done, f"test_detector_f1_within_{within}") >= least
+        for other in ("grid", "colour"):
+            assert figure(done, f"test_detector_f1_within_{within}") > figure(done, f"test_{other}_f1_within_{within}")
+    assert (tmp_path / "out" / "count_other" / "sheet.png").exists()
+    assert (tmp_path / "out" / "other.png").exists()

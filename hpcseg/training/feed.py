@@ -200,6 +200,6 @@ def changes(settings: Settings, bands: int, rng: np.random.Generator) -> tuple[i
     """Quarter turns, flip, and factor and offset of each band, float32 (2, bands), as drawn by `rng`."""
     turn = int(rng.integers(4)) if settings.rotations else 0
     flip = bool(rng.integers(2)) if settings.flips else False
-    low, own = settings.brightness, settings.colours
+    low = settings.brightness
     gain = np.stack([np.full(bands, rng.uniform(1 - low, 1 + low)), np.full(bands, rng.uniform(-low, low))])
-    return turn, flip, (gain + rng.uniform(-own, own, gain.shape)).astype(np.float32)
+    return turn, flip, gain.astype(np.float32)

@@ -32,8 +32,7 @@ class Settings(Record, frozen=True):
     prefilter: a filter that scenes pass first, see config.ModelSpec; "" = that of `init`, or none.
     tile: edge of a sample in pixels. block: edge of the squares that are dealt out to train, validation and test, a multiple of
     tile; 0 = whole scenes are dealt out. validation, test: shares of them. split_seed: deals them.
-    shift: samples move by up to half a tile within their block. brightness: largest relative change, of all bands alike; colours: of
-    each band by itself.
+    shift: samples move by up to half a tile within their block. brightness: largest relative change.
     balance: "weights" weighs classes by the inverse of their share, "sampling" draws samples with rare classes more often.
     batch: samples of a step over all ranks; batch_per_rank, if not 0, sets it to that times the ranks. accumulate: parts of a
     rank's share of a batch that pass one after the other. rate: learning rate; scale_rate multiplies it by the number of ranks.
@@ -75,7 +74,6 @@ class Settings(Record, frozen=True):
     rotations: bool = True
     shift: bool = True
     brightness: float = 0.1
-    colours: float = 0.0
     balance: Literal["none", "weights", "sampling"] = "none"
     epochs: int = 20
     batch: int = 8
@@ -169,8 +167,8 @@ def _check(where: str, s: Settings) -> None:
     if s.validation < 0 or s.test < 0 or s.validation + s.test >= 1:
         wrong.append(f"validation is {s.validation} and test {s.test}, wanted shares of 0 or more that sum to less than 1")
     wrong += check_classes(s.classes, s.task) + _wrong_points(s)
-    if s.brightness < 0 or s.colours < 0 or s.brightness + s.colours >= 1:
-        wrong.append(f"brightness is {s.brightness} and colours {s.colours}, wanted 0 or more and together below 1")
+    if not 0 <= s.brightness < 1:
+        wrong.append(f"brightness is {s.brightness}, wanted 0 or more and below 1")
     if min(s.batch_per_rank, s.warmup, s.decay, s.clip, s.checkpoint_steps) < 0:
         wrong.append("batch_per_rank, warmup, decay, clip and checkpoint_steps must not be negative")
     if 0 < s.gamma < 1 or s.gamma < 0 or not 0 <= s.momentum < 1:

@@ -49,7 +49,6 @@ def test_classes_may_be_named_by_a_flag_alone(field, tmp_path):
         ("rate = 0.0", "rate is 0.0, wanted above 0"),
         ("loss = []", "loss is empty, wanted some of cross-entropy, focal, dice"),
         ("brightness = 1.5", "brightness is 1.5"),
-        ("brightness = 0.5\ncolours = 0.5", "together below 1"),
         ("seed = -1", "seed is -1"),
         ('network = "u-net"', "no network 'u-net'; wanted one of unet, segnet"),
         ("tile = 64", "block is 64, wanted a multiple of tile (64), at least twice it"),

@@ -5,3 +5,5 @@ if [ -n "${HPCSEG_LAUNCH:-}" ]; then
 elif [ -n "${HPCSEG_RANKS:-}" ]; then
     launch=(mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none)
 fi
+# The warning before the end of a batch job's time may reach this shell too: it is meant for the ranks.
+trap : USR1

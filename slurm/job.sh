@@ -53,7 +53,7 @@ submit_again() {
 }
 
 # A warning before the end of time may reach this shell too: it is meant for the ranks.
-trap '' USR1
+trap : USR1
 code=0
 case "${words[0]}" in
     *.sh) bash "${words[@]}" || code=$? ;;

@@ -44,18 +44,24 @@ def on_signal(number: int, frame: FrameType | None) -> None:
 
 def count_devices() -> list[str]:
     """The GPUs this process may see, by the names that CUDA_VISIBLE_DEVICES takes, without starting CUDA."""
-    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
-        if name in os.environ:
-            return [each.strip() for each in os.environ[name].split(",") if each.strip() not in ("", "-1")]
+    name = _device_variable()
+    if name:
+        return [each.strip() for each in os.environ[name].split(",") if each.strip() not in ("", "-1")]
     found = Path("/proc/driver/nvidia/gpus")
     return [str(k) for k in range(len(list(found.iterdir())))] if found.is_dir() else []
+
+
+def _device_variable() -> str:
+    """The variable by which the launcher shows this process its GPUs, "" if there is none."""
+    return next((name for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES") if name in os.environ), "")
 
 
 def bind_device(local_rank: int) -> None:
     """Give this process one GPU: its only one, or number `local_rank` modulo their count of those it may see."""
     devices = count_devices()
     if len(devices) > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices[local_rank % len(devices)]
+        # The launcher's own variable: ROCm counts what CUDA_VISIBLE_DEVICES names among those that ROCR_VISIBLE_DEVICES has left.
+        os.environ[_device_variable() or "CUDA_VISIBLE_DEVICES"] = devices[local_rank % len(devices)]
 
 
 def set_environment(threads: int) -> None:

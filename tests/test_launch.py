@@ -53,6 +53,30 @@ def test_hidden_devices_stay_hidden(no_launcher, given):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == given
 
 
+# What launchers tell rank 5, the second of its node.
+LAUNCHERS = {
+    "jsrun": {"JSM_NAMESPACE_RANK": "5", "JSM_NAMESPACE_LOCAL_RANK": "1", "OMPI_COMM_WORLD_RANK": "5"},
+    "PALS": {"PALS_RANKID": "5", "PALS_LOCAL_RANKID": "1", "PMI_RANK": "5", "PMI_LOCAL_RANK": "1"},
+    "Cray MPICH under srun": {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "PMI_RANK": "5"},
+    "Hydra of MPICH": {"PMI_RANK": "5", "MPI_LOCALRANKID": "1"},
+    "srun of a job that a batch script runs": {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "PMIX_RANK": "5"},
+    "mpirun in a batch script": {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "OMPI_COMM_WORLD_RANK": "5",
+                                  "OMPI_COMM_WORLD_LOCAL_RANK": "1"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("variable", VISIBLE)
+@pytest.mark.parametrize(("given", "wanted"), [("0", "0"), ("6", "6"), ("0,1,2,3", "1"), ("4,5", "5"), ("GPU-a,GPU-b", "GPU-b")])
+def test_a_rank_of_each_launcher_sees_one_device_by_the_variable_it_was_given(no_launcher, launcher, variable, given, wanted):
+    os.environ.update(LAUNCHERS[launcher] | {variable: given})
+    assert environment.first_number(environment.RANK) == 5
+    local_rank = environment.first_number(environment.LOCAL_RANK)
+    assert local_rank == 1
+    environment.bind_device(local_rank)
+    assert {name: os.environ.get(name) for name in VISIBLE} == dict.fromkeys(VISIBLE) | {variable: wanted}
+
+
 @pytest.mark.parametrize("name", environment.LOCAL_RANK)
 def test_every_launcher_is_asked_for_the_local_rank(no_launcher, name):
     os.environ[name] = "3"

@@ -131,6 +131,7 @@ def test_any_number_of_ranks_follows_the_same_loss_and_reads_the_same_samples(sh
     assert losses[-2] < losses[0]
 
 
+@pytest.mark.skipif(COMM.size == 2, reason="for the long suite, whose four ranks train on two as well")
 def test_any_number_of_ranks_trains_the_same_detector(folder, course):
     """Gradients, thresholds and figures are of all ranks' objects."""
     if COMM.rank == 0:

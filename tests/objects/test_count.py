@@ -7,8 +7,8 @@ import threading
 
 import numpy as np
 import pytest
+from detectors import planted, write_detector
 from osgeo import gdal, ogr
-from scipy import ndimage
 
 from hpcseg.errors import UsageError
 from hpcseg.inference.options import Options
@@ -18,19 +18,11 @@ from hpcseg.objects.count import Choice, count
 PLANTED = [(r, c) for r in (0, 63, 64 + 32, 128, 199) for c in (0, 31, 64, 127, 160, 229)]
 
 
-def planted(height=200, width=230, points=PLANTED):
-    """One band of 10 with bright spots that fade over two pixels."""
-    spots = np.zeros((height, width))
-    spots[tuple(np.transpose(points))] = 1
-    near = ndimage.maximum_filter(spots, footprint=ndimage.generate_binary_structure(2, 1))
-    return np.where(spots > 0, 250, np.where(near > 0, 160, 10))[None]
-
-
 @pytest.fixture
 def scenes(make_scene, tmp_path):
     """A scene with planted points and one without any, both of 1 m."""
     place = {"transform": (5e5, 1.0, 0.0, 5e6, 0.0, -1.0), "nodata": 0}
-    pixels = planted()
+    pixels = planted(200, 230, PLANTED)
     pixels[0, 150:, 200:225] = 0
     full = make_scene(tmp_path / "scenes/full.tif", 200, 230, 1, pixels=pixels, **place)
     bare = make_scene(tmp_path / "scenes/bare.tif", 90, 70, 1, pixels=np.full((1, 90, 70), 10), **place)
@@ -38,13 +30,13 @@ def scenes(make_scene, tmp_path):
 
 
 @pytest.fixture
-def run(alone, tmp_path, make_detector):
+def run(alone, tmp_path):
     """run(scenes, out, choice, spec, **options) counts with a detector of those keys of model.toml."""
 
     def call(scenes, out="out", choice=None, spec=None, **options):
         model = tmp_path / "model"
         if not model.exists():
-            make_detector(model, **(spec or {}))
+            write_detector(model, **(spec or {}))
         chosen = Options(tuple(scenes), model=str(model), out=tmp_path / out, **({"core": 64, "precision": "fp32"} | options))
         return count(alone, chosen, choice or Choice(), threading.Event(), open_route)
 

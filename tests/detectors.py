@@ -1,14 +1,14 @@
-"""Detectors whose heat tests know: each pixel's is the sigmoid of its own value."""
+"""Detectors whose heat tests know, each pixel's the sigmoid of its own value, and scenes of spots for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
+from scipy import ndimage
 from torch import nn
 
 from hpcseg.config import Class, ModelSpec, Normalisation, encode_toml
@@ -31,12 +31,9 @@ def write_detector(folder: Path, kinds: int = 1, **keys: Any) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def make_detector() -> Callable[..., Path]:
-    """make_detector(folder, kinds=1, **keys of model.toml) writes such a model and returns its folder."""
-    return write_detector
-
-
-def heat_of(pixels: np.ndarray) -> np.ndarray:
-    """What the detector makes of pixels."""
-    return np.round(254 / (1 + np.exp(-(pixels.astype(float) - 127) / 20))).astype(np.uint8)
+def planted(height: int, width: int, points: Sequence[tuple[int, int]]) -> np.ndarray:
+    """A band (1, height, width) of 10 with bright spots that fade over two pixels."""
+    spots = np.zeros((height, width))
+    spots[tuple(np.transpose(points))] = 1
+    near = ndimage.maximum_filter(spots, footprint=ndimage.generate_binary_structure(2, 1))
+    return np.where(spots > 0, 250, np.where(near > 0, 160, 10))[None]

@@ -6,12 +6,11 @@ the run.json of both runs.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,11 +20,12 @@ from hpcseg.errors import UsageError
 from hpcseg.evaluation import Evaluation, Judged, evaluate
 from hpcseg.gallery.members import ModelGallery, open_gallery
 from hpcseg.gallery.spec import MONO_BUCKET, NO_BUCKET
+from hpcseg.gallery.table import write_csv
 from hpcseg.mapping.report import STAGES, RankReport, Summary
 from hpcseg.metrics import MEASURES, figures
 from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.products.buckets import BucketMap, draw_bucket_map
-from hpcseg.products.cog import publishing, text
+from hpcseg.products.cog import text
 from hpcseg.store import Stored
 from hpcseg.tally import Settings
 
@@ -204,13 +204,7 @@ def write_tables(found: Compared, out: Path) -> list[Path]:
     stages = [f"{name}_s" for name in found.speeds[0].seconds]
     head = ["model", *(f"{name}_per_s" for name in rates), *(f"{name}_per_day" for name in rates), *stages]
     scores = [[*each[:-2], f"{each.iou:.6f}", f"{each.f1:.6f}"] for each in found.scores]
-    return [_write_csv(out / "scores.csv", list(Score._fields), scores), _write_csv(out / "speeds.csv", head, speeds)]
-
-
-def _write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> Path:
-    with publishing(path) as part, part.open("w", newline="") as file:
-        csv.writer(file).writerows([head, *rows])
-    return path
+    return [write_csv(out / "scores.csv", Score._fields, scores), write_csv(out / "speeds.csv", head, speeds)]
 
 
 def draw_maps(found: Compared, out: Path, step: Callable[[], None]) -> list[Path]:

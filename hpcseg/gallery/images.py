@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from hpcseg.area import pixel_to_map, reference_system
@@ -43,8 +43,12 @@ def part_files(gallery: Path) -> list[Path]:
 
 
 def read_cells(gallery: Path, files: Sequence[Path] | None = None, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """Columns of an image gallery, or of some of its parts, ordered by scene, digest, row and column."""
-    table = _dataset(gallery, files).to_table(columns=list(dict.fromkeys([*columns, *_ORDER])))
+    """Columns of an image gallery, or of some of its parts, ordered by scene, digest, row and column. Raises StoreError."""
+    wanted, tables = list(dict.fromkeys([*columns, *_ORDER])), []
+    for path in part_files(gallery) if files is None else files:
+        with _open(path) as part:
+            tables.append(part.read(wanted).select(wanted))
+    table = _join(tables, wanted)
     keys = [(name, "ascending") for name in _ORDER]
     plain = table.select(_ORDER)
     for name in ("scene", "digest"):
@@ -52,9 +56,25 @@ def read_cells(gallery: Path, files: Sequence[Path] | None = None, columns: Sequ
     return table.take(pc.sort_indices(plain, sort_keys=keys)).select(list(columns))
 
 
+def find_cells(gallery: Path, name: str, value: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of the cells whose scene's `name`, "scene" or "digest", is `value`; no more is read than can hold any. Raises StoreError."""
+    at, tables = SCHEMA.get_field_index(name), []
+    for path in part_files(gallery):
+        with _open(path) as part:
+            limits = [part.metadata.row_group(k).column(at).statistics for k in range(part.num_row_groups)]
+            groups = [k for k, limit in enumerate(limits) if limit.min <= value <= limit.max]
+            table = part.read_row_groups(groups, [*columns, name])
+        tables.append(table.filter(pc.equal(table[name].cast(pa.string()), value)).select(columns))
+    return _join(tables, columns)
+
+
+def _join(tables: Sequence[pa.Table], columns: Sequence[str]) -> pa.Table:
+    return pa.concat_tables([SCHEMA.empty_table().select(columns), *tables])
+
+
 def read_scene(gallery: Path, digest: str) -> np.ndarray | None:
     """The buckets of a scene's cells, uint8 (ny, nx), NO_BUCKET where a cell has none; None if the scene is not in the gallery."""
-    table = _dataset(gallery).to_table(columns=["row", "col", "bucket"], filter=ds.field("digest") == digest)
+    table = find_cells(gallery, "digest", digest, ["row", "col", "bucket"])
     if not len(table):
         return None
     cell = read_gallery(gallery).cell
@@ -66,15 +86,19 @@ def read_scene(gallery: Path, digest: str) -> np.ndarray | None:
 
 def stored_digests(gallery: Path) -> set[str]:
     """The scenes that an image gallery holds."""
-    found = (pq.read_table(path, columns=["digest"])["digest"].unique().to_pylist() for path in part_files(gallery))
-    return {digest for each in found for digest in each}
+    found: set[str] = set()
+    for path in part_files(gallery):
+        with _open(path) as part:
+            found.update(part.read(["digest"])["digest"].unique().to_pylist())
+    return found
 
 
 def drop_scenes(gallery: Path, digests: Iterable[str]) -> None:
     """Remove scenes: parts that hold cells of others too are written anew without them."""
     gone = pa.array(sorted(digests), pa.string())
     for path in part_files(gallery):
-        table = pq.read_table(path)
+        with _open(path) as part:
+            table = part.read()
         keep = pc.invert(pc.is_in(table["digest"].cast(pa.string()), gone))
         if not pc.any(keep).as_py():
             path.unlink()
@@ -82,9 +106,14 @@ def drop_scenes(gallery: Path, digests: Iterable[str]) -> None:
             write_part(path, [table.filter(keep)])
 
 
-def _dataset(gallery: Path, files: Sequence[Path] | None = None) -> ds.Dataset:
-    chosen = part_files(gallery) if files is None else files
-    return ds.dataset([str(path) for path in chosen], SCHEMA, format="parquet")
+@contextmanager
+def _open(path: Path) -> Iterator[pq.ParquetFile]:
+    """A part of an image gallery. pyarrow.dataset would read it too, but its import takes longer than that. Raises StoreError."""
+    try:
+        with pq.ParquetFile(path) as part:
+            yield part
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: cannot be read: {error}: remove it, and assign its scenes again") from error
 
 
 def write_part(path: Path, tables: Iterable[pa.Table]) -> None:

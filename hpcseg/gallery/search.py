@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from hpcseg import device
 from hpcseg.errors import UsageError
 from hpcseg.gallery.archive import measure
 from hpcseg.gallery.contact import View, bucket_name, draw_views
 from hpcseg.gallery.embed import Embedder
-from hpcseg.gallery.images import SCHEMA, part_files, read_cells
+from hpcseg.gallery.images import find_cells, part_files, read_cells
 from hpcseg.gallery.spec import GallerySpec, read_gallery
+from hpcseg.gallery.table import write_csv
 from hpcseg.kernels.codes import search
 from hpcseg.mapping.options import MapOptions
 from hpcseg.mapping.settle import open_scenes
@@ -101,7 +100,7 @@ def read_query(
     scenes, refused = open_scenes(comm, entries[:1], options)
     window = on_root(comm, lambda: _check(source, len(entries), scenes, refused, spec, place))
     scene = scenes[0]
-    found = on_root(comm, lambda: _stored(gallery, ds.field("digest") == scene.digest, window)) if place else None
+    found = on_root(comm, lambda: _stored(gallery, scene.digest, window)) if place else None
     if found:
         return Query(scene.name, source, window, np.uint64(found["code"]), found["bucket"], found["distance"], True)
     values = measure(comm, pulse, scenes, spec.cell, options).values[0]
@@ -113,15 +112,14 @@ def _source_of(gallery: Path, source: str) -> str:
     """The path of a scene of the gallery by its name; anything else stays as it is."""
     if Path(source).exists():
         return source
-    return (_stored(gallery, ds.field("scene") == source) or {"path": source})["path"]
+    found = find_cells(gallery, "scene", source, ["path"])
+    return found["path"][0].as_py() if len(found) else source
 
 
-def _stored(gallery: Path, rows: ds.Expression, window: Window | None = None) -> dict | None:
-    """The first cell of the image gallery among some rows, at the origin of a window if there is one."""
-    if window is not None:
-        rows &= (ds.field("row") == window.row) & (ds.field("col") == window.col)
-    files = [str(file) for file in part_files(gallery)]
-    found = ds.dataset(files, SCHEMA, format="parquet").head(1, filter=rows, columns=["path", "code", "bucket", "distance"])
+def _stored(gallery: Path, digest: str, window: Window) -> dict | None:
+    """What the image gallery says of the cell of a scene at the origin of a window, if it has one."""
+    cells = find_cells(gallery, "digest", digest, ["row", "col", "code", "bucket", "distance"])
+    found = cells.filter((pc.field("row") == window.row) & (pc.field("col") == window.col))
     return found.to_pylist()[0] if len(found) else None
 
 
@@ -160,15 +158,8 @@ def _look(gallery: Path, scene: Scene, values: Values, window: Window) -> tuple[
 
 def write_hits(path: Path, hits: Sequence[Hit]) -> None:
     """Write hits as CSV, the nearest first, codes in hexadecimal. Raises UsageError."""
-    try:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(Hit._fields)
-            writer.writerows(hit._replace(code=f"{hit.code:016x}") for hit in hits)  # type: ignore[arg-type]  # Text of the number.
-    except OSError as error:
-        with suppress(OSError):
-            path.unlink()
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+    at = Hit._fields.index("code")
+    write_csv(path, Hit._fields, [(*hit[:at], f"{hit.code:016x}", *hit[at + 1 :]) for hit in hits])
 
 
 def draw_hits(path: Path, query: Query, hits: Sequence[Hit], cell: int) -> None:

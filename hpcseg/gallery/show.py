@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from hpcseg.errors import SceneError, UsageError
 from hpcseg.gallery.contact import View, bucket_name, draw_views
 from hpcseg.gallery.images import part_files, read_cells, read_scene
 from hpcseg.gallery.spec import MONO_BUCKET, NO_BUCKET, GallerySpec, read_gallery
+from hpcseg.gallery.table import write_csv
 from hpcseg.mpi import Comm, on_root
 from hpcseg.products.buckets import BucketMap, draw_bucket_map
 from hpcseg.products.picture import read_picture, scale_shape
@@ -102,9 +102,10 @@ def _measure(spec: GallerySpec, bucket: int, cells: pa.Table, total: int) -> Siz
 def choose_members(distances: np.ndarray, near: int, spread: int) -> np.ndarray:
     """Places of the members that stand for a bucket, by distance: the nearest to its centroid, then others evenly up to the farthest.
 
-    distances: (n,). Of equal ones the first come first. Returns int64, at most near + spread.
+    distances: (n,). Equal ones are in an order drawn at random, the same each time: many cells of a bucket have one code, and the first
+    of them are of one scene. Returns int64, at most near + spread.
     """
-    order = np.argsort(distances, kind="stable")
+    order = np.lexsort((np.random.default_rng(0).permutation(len(distances)), distances))
     rest = order[near:]
     steps = np.unique(np.linspace(-1, len(rest) - 1, spread + 1).round().astype(int))
     return np.concatenate([order[:near], rest[steps[steps >= 0]]])
@@ -124,12 +125,9 @@ def _sheet(out: Path, size: Size, cells: pa.Table, members: np.ndarray) -> Pictu
 def _write_sizes(out: Path, sizes: Sequence[Size]) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with (out / "buckets.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(Size._fields)
-            writer.writerows(size._replace(share=round(size.share, 6)) for size in sizes)
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror}") from error
+    write_csv(out / "buckets.csv", Size._fields, [size._replace(share=round(size.share, 6)) for size in sizes])
 
 
 def _draw(gallery: Path, spec: GallerySpec, picture: Picture) -> None:

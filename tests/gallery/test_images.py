@@ -12,6 +12,7 @@ from hpcseg.config import encode_toml
 from hpcseg.errors import StoreError
 from hpcseg.gallery.images import (
     drop_scenes,
+    find_cells,
     new_round,
     part_files,
     publish_round,
@@ -98,6 +99,22 @@ def test_buckets_of_a_scene_lie_on_its_grid(gallery, scenes):
     publish(gallery, [table(scenes[0], [(64, 0, 6, 32), (0, 32, 32, 8)])], [table(scenes[1], [(0, 0, 32, 32)])])
     np.testing.assert_array_equal(read_scene(gallery, digest), [[NO_BUCKET, 1], [NO_BUCKET, NO_BUCKET], [0, NO_BUCKET]])
     assert read_scene(gallery, "another") is None
+
+
+def test_cells_of_a_scene_are_found_in_all_parts_by_its_name(gallery, scenes):
+    b, a = scenes
+    publish(gallery, [table(b, [(0, 0, 32, 32)], 1)], [table(a, [(0, 0, 32, 32)], 5), table(b, [(32, 0, 32, 32)], 2)], [])
+    assert find_cells(gallery, "scene", "b", ["code", "row"]).to_pylist() == [{"code": 1, "row": 0}, {"code": 2, "row": 32}]
+    assert len(find_cells(gallery, "scene", "c", ["code"])) == 0
+
+
+def test_a_broken_part_is_named_with_what_to_do(gallery, scenes):
+    publish(gallery, [table(scenes[0], [(0, 0, 32, 32)])])
+    (path,) = part_files(gallery)
+    path.write_bytes(path.read_bytes()[:100])
+    for read in (read_cells, stored_digests, lambda folder: read_scene(folder, "any")):
+        with pytest.raises(StoreError, match=r"00000.parquet: cannot be read: .*: remove it, and assign its scenes again"):
+            read(gallery)
 
 
 def test_a_round_that_did_not_end_is_not_seen_and_its_rest_removed(gallery, scenes):

@@ -21,11 +21,18 @@ from hpcseg.gallery.spec import MONO_BUCKET, TILES, read_gallery
 @pytest.mark.parametrize(("n", "near", "spread"), [(40, 5, 5), (11, 5, 5), (10, 5, 5), (7, 5, 5), (3, 5, 5), (1, 5, 5), (0, 5, 5)])
 def test_the_nearest_and_some_up_to_the_farthest_stand_for_a_bucket(n, near, spread):
     distances = np.random.default_rng(n).integers(0, 9, n)
-    order, chosen = np.argsort(distances, kind="stable"), choose_members(distances, near, spread)
+    order, chosen = np.sort(distances), choose_members(distances, near, spread)
     assert len(chosen) == len(set(chosen.tolist())) == min(n, near + spread)
-    np.testing.assert_array_equal(chosen[:near], order[:near])
-    np.testing.assert_array_equal(chosen[-1:], order[-1:])
+    np.testing.assert_array_equal(distances[chosen[:near]], order[:near])
+    np.testing.assert_array_equal(distances[chosen[-1:]], order[-1:])
     assert (np.diff(distances[chosen]) >= 0).all()
+
+
+def test_of_equal_members_not_only_the_first_stand_for_a_bucket():
+    distances = np.zeros(300, int)
+    chosen = choose_members(distances, 18, 18)
+    assert (chosen[:18] >= 150).any()
+    np.testing.assert_array_equal(chosen, choose_members(distances, 18, 18))
 
 
 def test_members_beyond_the_nearest_are_evenly_spread():

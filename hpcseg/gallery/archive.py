@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -69,9 +70,19 @@ def refuse_stop(comm: Comm, pulse: Pulse) -> None:
 
     def refuse() -> None:
         if stopped:
-            raise StoppedError("stopped: run the same command again; what the gallery holds is kept")
+            raise StoppedError("stopped")
 
     on_root(comm, refuse)
+
+
+@contextmanager
+def advising(words: str) -> Iterator[None]:
+    """A StoppedError that leaves this block says what is kept and what to do."""
+    try:
+        yield
+    except StoppedError as error:
+        error.args = (f"stopped: {words}",)
+        raise
 
 
 class CellEngine:

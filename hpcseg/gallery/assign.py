@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from hpcseg.errors import SceneError, UsageError
-from hpcseg.gallery.archive import Archive, Cell, CellEngine, measure, visit
+from hpcseg.gallery.archive import Archive, Cell, CellEngine, advising, measure, visit
 from hpcseg.gallery.embed import Embedder
 from hpcseg.gallery.images import drop_scenes, new_round, publish_round, scene_table, stored_digests, write_part
 from hpcseg.gallery.spec import MONO_BUCKET
@@ -94,7 +94,7 @@ def _compile(dtypes: set[str]) -> None:
 
 def assign(comm: Comm, options: AssignOptions, stop: threading.Event) -> Assigned:
     """Assign the scenes of a command; collective. stop: when set, on any rank, all finish the tile in hand and raise StoppedError."""
-    with Pulse(comm, options.stall, stop) as pulse:
+    with Pulse(comm, options.stall, stop) as pulse, advising("run the same command again: scenes that the gallery holds are kept"):
         embedder = together(comm, lambda: Embedder(options.gallery))
         opened = open_archive(comm, options, embedder.spec.bands)
         return Assigner(comm, pulse, options.gallery, embedder, options).run(opened)

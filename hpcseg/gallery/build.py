@@ -27,14 +27,14 @@ from torch import nn
 from hpcseg import device
 from hpcseg.config import Class, ModelSpec, Normalisation, encode_toml
 from hpcseg.errors import SceneError, UsageError
-from hpcseg.gallery.archive import measure
+from hpcseg.gallery.archive import Archive, advising, measure, refuse_stop
 from hpcseg.gallery.assign import Assigned, Assigner, Opened, choose_core, open_archive
 from hpcseg.gallery.clusters import Standard, cut_tree, find_knee, grow_tree, mean_variance, nearest_mean
 from hpcseg.gallery.codes import average_precision, majority
 from hpcseg.gallery.embed import Embedder, Encoder, code_of, digest_of
 from hpcseg.gallery.encoder import EncoderSettings, train_encoder
 from hpcseg.gallery.hashing import HashSettings, train_hasher
-from hpcseg.gallery.sample import Sample, draw_sample, hold_back
+from hpcseg.gallery.sample import Sample, draw_sample, hold_back, most_cells
 from hpcseg.gallery.spec import ENCODER, GALLERY, HASH, MONO_BUCKET, TILES, Bucket, GallerySpec
 from hpcseg.kernels.codes import nearest
 from hpcseg.mapping.options import MapOptions
@@ -45,6 +45,7 @@ from hpcseg.products.embedding import draw_embedding, draw_knee
 from hpcseg.training.averaging import Averaging, choose, leaving
 from hpcseg.training.checkpoint import publish
 from hpcseg.training.settings import Settings
+from hpcseg.training.shelf import say
 from hpcseg.training.together import together
 
 _LEGEND = [Class(name="other", color="#dfe3e6"), Class(name="found", color="#c65d21")]
@@ -117,7 +118,11 @@ def build(comm: Comm, options: BuildOptions, stop: threading.Event) -> tuple[Bui
         on_root(comm, lambda: check_scenes(opened))
         averaging = choose(comm, Settings(scenes=(), out=options.out, classes=(), averaging=options.averaging, stall=options.stall))
         with leaving(averaging):
-            return Builder(comm, pulse, averaging, options, opened).go()
+            builder = Builder(comm, pulse, averaging, options, opened)
+            with advising("there is no gallery yet: run the same command again"):
+                built, archive = builder.make()
+            with advising(f"the buckets stand; to put scenes into them: hpcseg gallery assign {options.out} SCENES"):
+                return built, builder.assign(archive)
 
 
 def _check(options: BuildOptions) -> None:
@@ -153,11 +158,12 @@ class Builder:
         self.losses: dict[str, list[float]] = {}
         self._last = time.perf_counter()
 
-    def go(self) -> tuple[Built, Assigned]:
-        """All steps."""
+    def make(self) -> tuple[Built, Archive]:
+        """All steps up to a gallery without cells. Raises StoppedError, shared by all ranks."""
         options = self.options
         start = together(self.comm, self._start_model)
         encoder = together(self.comm, lambda: Encoder(start, options.cell, options.reduce))
+        say(self.comm, bound_lines(options.sample, most_cells(encoder)))
         archive = measure(self.comm, self.pulse, self.opened.scenes, options.cell, options)
         self._lap("statistics")
         sample = draw_sample(self.comm, self.pulse, archive, encoder, options, options.sample, options.seed)
@@ -171,19 +177,28 @@ class Builder:
         self._lap("features")
         clusters = on_root(self.comm, lambda: find_clusters(features[~held], options))
         self._lap("clusters")
-        hasher, self.losses["hashing"] = train_hasher(self.comm, self.averaging, features[~held], clusters.labels, options.hashing)
+        labels = clusters.labels
+        hasher, self.losses["hashing"] = train_hasher(self.comm, self.averaging, features[~held], labels, options.hashing, self._alive)
         self._lap("hashing")
         built = on_root(self.comm, lambda: self._finish(features, held, clusters, hasher, model))
-        embedder = together(self.comm, lambda: Embedder(options.out))
+        return built, archive
+
+    def assign(self, archive: Archive) -> Assigned:
+        """Put all cells into buckets. Raises StoppedError, shared by all ranks."""
+        embedder = together(self.comm, lambda: Embedder(self.options.out))
         known = {scene.digest: value for scene, value in zip(archive.scenes, archive.values, strict=True)}
-        assigned = Assigner(self.comm, self.pulse, options.out, embedder, options).run(self.opened, known)
-        return built, assigned
+        return Assigner(self.comm, self.pulse, self.options.out, embedder, self.options).run(self.opened, known)
 
     def _lap(self, stage: str) -> None:
         """Note the time since the last stage ended; not collective."""
         now = time.perf_counter()
         self.seconds[stage], self._last = now - self._last, now
         self.pulse.step()
+
+    def _alive(self) -> None:
+        """Tell that this rank gets on. Raises StoppedError, shared by all ranks."""
+        self.pulse.step()
+        refuse_stop(self.comm, self.pulse)
 
     def _start_model(self) -> Model:
         """The model that was given, else one that is not trained yet; not collective. Raises UsageError."""
@@ -201,7 +216,7 @@ class Builder:
         """The gallery's encoder, in its folder: the model that was given, else one trained on the cells that are not held back."""
         if not self.options.encoder:
             pixels = sample.pixels[~held[sample.mine]]
-            network, self.losses["encoder"] = train_encoder(self.comm, self.averaging, pixels, self.options.training, self.pulse.step)
+            network, self.losses["encoder"] = train_encoder(self.comm, self.averaging, pixels, self.options.training, self._alive)
             start = dataclasses.replace(start, network=network)
         folder = self.options.out / ENCODER
         on_root(self.comm, lambda: _save_model(folder, start))
@@ -267,6 +282,11 @@ def _save_model(folder: Path, model: Model) -> None:
     state = {name: value.contiguous() for name, value in model.network.state_dict().items()}
     publish(folder / "weights.safetensors", lambda path: save_file(state, path))
     publish(folder / "model.toml", lambda path: path.write_bytes(encode_toml(spec)))
+
+
+def bound_lines(wanted: int, most: int) -> list[str]:
+    """What to say where a sample must be smaller than it is wanted, for its memory."""
+    return [f"note: --sample {wanted}: {most} cells, 1 GB of pixels, are taken at most; a larger --reduce takes more"] * (wanted > most)
 
 
 def check_sample(sample: Sample, held: np.ndarray, options: BuildOptions) -> None:

@@ -50,7 +50,8 @@ def train_encoder(
 ) -> tuple[SegmentationNetwork, list[float]]:
     """A network whose encoder was trained, and its loss by epoch: the same on all ranks, and in each run on as many of them. Collective.
 
-    cells: float32 (n, bands, edge, edge), normalised, those that this rank holds. alive: called at each step. Raises UsageError where
+    cells: float32 (n, bands, edge, edge), normalised, those that this rank holds. alive: called at each step, on all ranks
+    alike: it may be collective. Raises UsageError where
     all ranks hold less than 2 cells.
     """
     every = sum(comm.allgather(len(cells)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from hpcseg.training.averaging import Averaging
 from hpcseg.training.samples import share_of
 
 _PUSH = 2.0
+_ALIVE = 50
 
 
 class HashSettings(Record, frozen=True):
@@ -32,12 +33,13 @@ class HashSettings(Record, frozen=True):
 
 
 def train_hasher(
-    comm: Comm, averaging: Averaging, features: np.ndarray, clusters: np.ndarray, settings: HashSettings
-) -> tuple[nn.Sequential, list[float]]:
+    comm: Comm, averaging: Averaging, features: np.ndarray, clusters: np.ndarray, settings: HashSettings,
+    alive: Callable[[], object] = lambda: None,
+) -> tuple[nn.Sequential, list[float]]:  # fmt: skip
     """A hashing network for features (n, d) of known clusters (n,), the same on all ranks, and its loss by step. Collective.
 
     A batch is shared out over the ranks, whose gradients add up to that of the whole. The network takes features as they are: their
-    standardisation is folded into its first layer.
+    standardisation is folded into its first layer. alive: called now and then, on all ranks alike: it may be collective.
     """
     standard = Standard.of(features)
     points, labels = torch.from_numpy(standard.apply(features)).float(), torch.from_numpy(clusters)
@@ -46,7 +48,9 @@ def train_hasher(
     hasher.load_state_dict(comm.bcast(hasher.state_dict()))
     optimizer = torch.optim.Adam(hasher.parameters(), settings.rate)
     losses = []
-    for batch in _batches(len(points), settings):
+    for step, batch in enumerate(_batches(len(points), settings)):
+        if step % _ALIVE == 0:
+            alive()
         mine = share_of(np.arange(len(batch)), comm.rank, comm.size)
         loss = pair_loss(torch.tanh(hasher(points[batch])), labels[batch], mine, settings.quantisation)
         optimizer.zero_grad(set_to_none=True)

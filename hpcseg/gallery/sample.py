@@ -16,6 +16,7 @@ from hpcseg.raster import Scene, estimate_cost
 _VALID = 0.5
 _BLOCK = 4
 _MANY_SCENES = 20
+_MOST_BYTES = 1_000_000_000
 
 
 class Sample(NamedTuple):
@@ -29,7 +30,11 @@ class Sample(NamedTuple):
 
 
 def draw_sample(comm: Comm, pulse: Pulse, archive: Archive, encoder: Encoder, options: MapOptions, wanted: int, seed: int) -> Sample:
-    """Up to `wanted` cells at least half of which is valid, as evenly over the archive as chance has it. Collective."""
+    """Up to `wanted` cells at least half of which is valid, as evenly over the archive as chance has it. Collective.
+
+    pixels: a gigabyte at most over all ranks; `most_cells` says how many cells that is.
+    """
+    wanted = min(wanted, most_cells(encoder))
     queue = order_cells(comm, archive, seed)
     kept: list[tuple[int, int]] = []
     held: dict[tuple[int, int], np.ndarray] = {}
@@ -47,8 +52,15 @@ def draw_sample(comm: Comm, pulse: Pulse, archive: Archive, encoder: Encoder, op
     mine = sorted(numbers[key] for key in held if key in numbers)
     places = np.array(kept, np.int64).reshape(-1, 2)
     edge = archive.cell // encoder.reduce
-    pixels = np.stack([held[kept[k]] for k in mine]) if mine else np.empty((0, encoder.bands, edge, edge), np.float32)
+    pixels = np.empty((len(mine), encoder.bands, edge, edge), np.float32)
+    for row, k in enumerate(mine):
+        pixels[row] = held.pop(kept[k])
     return Sample(places[:, 0], places[:, 1], np.array(mine, np.int64), pixels)
+
+
+def most_cells(encoder: Encoder) -> int:
+    """How many cells a sample may have, for its memory."""
+    return _MOST_BYTES // (4 * encoder.bands * (encoder.cell // encoder.reduce) ** 2)
 
 
 def order_cells(comm: Comm, archive: Archive, seed: int) -> np.ndarray:

@@ -11,7 +11,8 @@ import pytest
 from gallery.archive import CELL, KINDS, options_of
 from osgeo import gdal
 
-from hpcseg.errors import SceneError, UsageError
+from hpcseg.errors import SceneError, StoppedError, UsageError
+from hpcseg.gallery import build as module
 from hpcseg.gallery.build import all_clusters, build, check_centroids, find_farthest, mean_average_precision, report_lines
 from hpcseg.gallery.encoder import EncoderSettings
 from hpcseg.gallery.hashing import HashSettings
@@ -20,11 +21,16 @@ from hpcseg.gallery.spec import read_gallery
 
 
 @pytest.fixture
-def attempt(alone, archive, encoder, tmp_path):
+def stop():
+    return threading.Event()
+
+
+@pytest.fixture
+def attempt(alone, archive, encoder, tmp_path, stop):
     """attempt(**changes) builds a gallery of the archive in a new folder."""
 
     def make(scenes=archive, **changes):
-        return build(alone, options_of(scenes, encoder, **({"out": tmp_path / "gallery"} | changes)), threading.Event())
+        return build(alone, options_of(scenes, encoder, **({"out": tmp_path / "gallery"} | changes)), stop)
 
     return make
 
@@ -83,6 +89,16 @@ def test_a_gallery_that_is_there_is_kept_unless_it_is_to_be_built_anew(attempt, 
     assert read_gallery(folder).digest != digest
     assert len(read_cells(folder)) == len(read_cells(built[0]))
     assert (folder / "own.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "left"), [("train_hasher", "there is no gallery yet: run the same command again"), ("Assigner", "hpcseg gallery assign ")]
+)
+def test_a_stop_says_what_is_left_and_how_to_go_on(attempt, stop, monkeypatch, stage, left):
+    work = getattr(module, stage)
+    monkeypatch.setattr(module, stage, lambda *given: (stop.set(), work(*given))[1])
+    with pytest.raises(StoppedError, match=f"stopped: .*{left}"):
+        attempt()
 
 
 def test_an_archive_of_one_cell_is_refused(attempt, make_scene, tmp_path):

@@ -58,6 +58,12 @@ def test_it_can_be_repeated_and_hangs_on_the_seed(alone):
     assert not torch.equal(first, other)
 
 
+def test_each_step_tells_that_it_is_alive(alone):
+    steps = []
+    train_encoder(alone, Alone(), textures(64), BRIEF, lambda: steps.append(1))
+    assert len(steps) == 4
+
+
 def test_one_cell_teaches_nothing(alone):
     with pytest.raises(UsageError, match="1 cells"):
         train_encoder(alone, Alone(), textures(1), SMALL)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gallery.archive import CELL, options_of, write_archive
 
+from hpcseg.gallery import sample as module
 from hpcseg.gallery.archive import Archive, measure
 from hpcseg.gallery.assign import open_archive
 from hpcseg.gallery.embed import Encoder
@@ -50,6 +51,13 @@ def test_all_cells_that_are_valid_enough_are_drawn_where_there_are_fewer_than_wa
     assert len(keys) == len(set(keys))
     assert set(keys) == whole_cells(archive)
     assert sample.mine.tolist() == list(range(len(keys)))
+
+
+def test_a_sample_takes_no_more_memory_than_it_may(draw, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES", 20 * 4 * 3 * CELL**2 + 1)
+    sample, _ = draw(50)
+    assert len(sample.tile) == 20
+    assert sample.pixels.nbytes <= module._MOST_BYTES
 
 
 def test_a_small_sample_is_the_first_of_a_large_one_of_its_seed(draw):

@@ -13,7 +13,7 @@ import numpy as np
 from hpcseg.config import ModelSpec, decode_toml
 from hpcseg.errors import UsageError
 from hpcseg.gallery.cells import NO_NETWORK
-from hpcseg.gallery.spec import MODELS, MONO_BUCKET, GallerySpec, ModelsSpec, read_gallery
+from hpcseg.gallery.spec import GALLERY, MODELS, MONO_BUCKET, GallerySpec, ModelsSpec, read_gallery
 from hpcseg.models import Model, load_model
 from hpcseg.models.cost import operations_per_pixel
 from hpcseg.models.probe import Probe
@@ -50,8 +50,8 @@ class ModelGallery:
 
 
 def is_gallery(model: str) -> bool:
-    """Whether what was given as a model is a model gallery."""
-    return (Path(model) / MODELS).is_file()
+    """Whether what was given as a model is a model gallery, or the image gallery of some."""
+    return any((Path(model) / name).is_file() for name in (MODELS, GALLERY))
 
 
 def open_gallery(folder: Path, insist: bool = False) -> ModelGallery:
@@ -59,6 +59,9 @@ def open_gallery(folder: Path, insist: bool = False) -> ModelGallery:
 
     Raises UsageError: no or another image gallery, networks that are missing or do not belong together.
     """
+    if not (folder / MODELS).is_file():
+        found = ", ".join(sorted(str(path.parent) for path in folder.glob(f"*/{MODELS}"))) or "none yet: hpcseg gallery train makes them"
+        raise UsageError(f"{folder} is a gallery of images; wanted one of its model galleries: {found}")
     said = decode_toml(folder / MODELS, ModelsSpec)
     images = folder / said.gallery
     spec = read_gallery(images)

@@ -71,6 +71,8 @@ class ModelsSpec(Record, frozen=True):
 
 def read_gallery(folder: Path) -> GallerySpec:
     """The gallery in a folder. Raises UsageError."""
+    if not (folder / GALLERY).is_file():
+        raise UsageError(f"{folder} holds no gallery ({GALLERY}): hpcseg gallery build makes one")
     spec = decode_toml(folder / GALLERY, GallerySpec)
     if not 1 <= len(spec.buckets) < MONO_BUCKET or not 1 <= spec.bits <= 64:
         raise UsageError(f"{folder / GALLERY}: {len(spec.buckets)} buckets of {spec.bits} bits, wanted 1 to 253 of at most 64")

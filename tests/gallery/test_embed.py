@@ -144,5 +144,5 @@ def test_a_hashing_network_that_is_none_is_refused(built, tmp_path):
 
 
 def test_a_folder_that_is_no_gallery_is_said_so(tmp_path):
-    with pytest.raises(UsageError, match=r"gallery.toml: No such file"):
+    with pytest.raises(UsageError, match=r"holds no gallery \(gallery.toml\)"):
         Embedder(tmp_path)

@@ -44,6 +44,7 @@ def change(path, kind, **keys):
 def test_a_gallery_says_which_network_maps_which_bucket(made):
     found = open_gallery(made / "roofs")
     assert is_gallery(str(made / "roofs"))
+    assert is_gallery(str(made))
     assert not is_gallery(str(made / "roofs/mono"))
     assert [each.folder.name for each in found.members] == ["mono", "bucket_0", "bucket_1"]
     assert found.of_bucket[[0, 1, 2, 254, 255]].tolist() == [1, 2, 0, 0, -1]
@@ -99,7 +100,7 @@ def test_a_bucket_too_few_and_another_centroid_are_refused(gallery):
 
 def test_a_folder_without_its_image_gallery_is_refused(gallery):
     (gallery / GALLERY).unlink()
-    with pytest.raises(UsageError, match=r"gallery\.toml: No such file"):
+    with pytest.raises(UsageError, match=r"holds no gallery \(gallery.toml\)"):
         open_gallery(gallery / "roofs")
 
 
@@ -130,3 +131,11 @@ def test_networks_compute_what_their_model_computes(made):
     x = torch.rand(1, 3, 64, 64).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode(), networks.use(2) as network:
         np.testing.assert_allclose(network.run(x), found.members[2].load().network(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_gallery_of_images_is_refused_with_the_names_of_its_networks(gallery):
+    with pytest.raises(UsageError, match=r"g is a gallery of images; wanted one of its model galleries: .*g/roofs$"):
+        open_gallery(gallery)
+    shutil.rmtree(gallery / "roofs")
+    with pytest.raises(UsageError, match="none yet: hpcseg gallery train makes them"):
+        open_gallery(gallery)

@@ -119,16 +119,7 @@ class GalleryEngine:
         inside = part.place.intersect(Window(0, 0, core.height, core.width))
         valid = np.ascontiguousarray(buffer.valid[around.slices])
         targets = [plane[inside.slices] for plane in buffer.planes]
-        self._write(network.recipe, logits, valid, Window(halo, halo, inside.height, inside.width), targets)
-
-    def _write(self, recipe: Recipe, logits: Tensor, valid: np.ndarray, core: Window, targets: list[np.ndarray]) -> None:
-        """Write the planes of a core within a window of logits (c, H, W)."""
-        if logits.device.type == "cpu":
-            write_planes(recipe, scores_of(logits), valid, core, targets)
-            return
-        planes = planes_on_device(recipe, logits[(slice(None), *core.slices)][None])
-        for target, plane in zip(targets, planes, strict=True):
-            target[...] = np.where(valid[core.slices] != 0, plane[0].cpu().numpy(), np.uint8(NODATA))
+        write_core(network.recipe, logits, valid, Window(halo, halo, inside.height, inside.width), targets)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -140,3 +131,13 @@ class GalleryEngine:
     def tell(self) -> dict[str, int]:
         """Cells of each bucket by its number, those beyond the gallery's max_distance as "mono"."""
         return {"mono" if k == MONO_BUCKET else str(k): int(n) for k, n in enumerate(self.cells) if n}
+
+
+def write_core(recipe: Recipe, logits: Tensor, valid: np.ndarray, core: Window, targets: Sequence[np.ndarray]) -> None:
+    """Write the planes of a core, u8 (height, width) each, of a window of logits (c, H, W) on any device. valid: u8 (H, W)."""
+    if logits.device.type == "cpu":
+        write_planes(recipe, scores_of(logits), valid, core, targets)
+        return
+    planes = planes_on_device(recipe, logits[(slice(None), *core.slices)][None])
+    for target, plane in zip(targets, planes, strict=True):
+        target[...] = np.where(valid[core.slices] != 0, plane[0].cpu().numpy(), np.uint8(NODATA))

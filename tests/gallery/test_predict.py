@@ -8,6 +8,7 @@ import threading
 import h5py
 import numpy as np
 import pytest
+import torch
 from gallery.made import CELL, SCENE, patchwork, write_gallery, write_models
 
 from hpcseg import store
@@ -15,17 +16,19 @@ from hpcseg.cli import plan
 from hpcseg.errors import UsageError
 from hpcseg.gallery import predict as predict_module
 from hpcseg.gallery.assign import AssignOptions, assign
+from hpcseg.gallery.engine import write_core
 from hpcseg.gallery.images import read_scene
 from hpcseg.gallery.members import open_gallery
 from hpcseg.gallery.networks import need_of
 from hpcseg.gallery.predict import open_gallery_route, opener_of, tile_costs
 from hpcseg.gallery.spec import MONO_BUCKET
+from hpcseg.inference.engine import Recipe
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
 from hpcseg.inference.route import open_route
 from hpcseg.mapping.report import report_lines
 from hpcseg.raster import describe
-from hpcseg.tiles import Grid
+from hpcseg.tiles import Grid, Window
 
 HEIGHT, WIDTH = 300, 410
 
@@ -231,3 +234,23 @@ def test_buckets_are_those_that_assign_gives_the_same_cells(folder, mapped, alon
         stored, given = store.read(tmp_path / f"out/{name}.h5"), read_scene(tmp_path / "g", describe(path, name).digest)
         np.testing.assert_array_equal(stored.buckets[: given.shape[0], : given.shape[1]], given)
         assert (stored.buckets != 255).sum() == (given != 255).sum() > 0
+
+
+class OnDevice(torch.Tensor):
+    """A tensor in main memory that says it is a GPU's."""
+
+    device = torch.device("cuda", 0)
+
+
+def test_logits_of_a_gpu_become_the_labels_that_those_of_a_cpu_become(folder):
+    recipe = Recipe(open_gallery(folder / "g/roofs").members[0].load(), CELL, "fp32", ("labels", "confidence"))
+    rng = np.random.default_rng(0)
+    logits, valid = torch.from_numpy(rng.normal(size=(3, 30, 40)).astype(np.float32)), rng.integers(0, 2, (30, 40), np.uint8)
+    found = []
+    for each in (logits, logits.as_subclass(OnDevice)):
+        found.append([np.empty((18, 27), np.uint8) for _ in recipe.planes])
+        write_core(recipe, each, valid, Window(8, 9, 18, 27), found[-1])
+    (labels, chances), (same, near) = found
+    np.testing.assert_array_equal(labels, same)
+    assert np.abs(chances.astype(int) - near).max() <= 1
+    np.testing.assert_array_equal(same == 255, valid[8:26, 9:36] == 0)

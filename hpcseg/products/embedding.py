@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from hpcseg.products.palette import number_color
 
 _LINE, _KNEE, _INK, _FAINT = "#1b5e8c", "#c65d21", "#1b1f24", "#d3d7db"
 _LISTED = 12
@@ -36,7 +37,7 @@ def draw_knee(path: Path, numbers: Sequence[int], variances: Sequence[float], kn
 
 
 def draw_embedding(path: Path, points: np.ndarray, clusters: np.ndarray, buckets: np.ndarray, mono: int) -> None:
-    """Draw points (n, 2) coloured by cluster and, beside it, by bucket; cells whose bucket is `mono` in gray."""
+    """Draw points (n, 2) coloured by cluster and, beside it, by bucket, as maps of buckets are; cells whose bucket is `mono` in gray."""
     figure = Figure(figsize=(10, 4.8), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -47,11 +48,10 @@ def draw_embedding(path: Path, points: np.ndarray, clusters: np.ndarray, buckets
 
 
 def _scatter(axes: Axes, points: np.ndarray, groups: np.ndarray, mono: int, title: str) -> None:
-    colors = colormaps["tab20"]
     found = np.unique(groups)
     for group in found:
         some = points[groups == group]
-        name, color = ("mono", "#9a9a9a") if group == mono else (f"{group}", colors((2 * group + group // 10) % 20))
+        name, color = ("mono", "#9a9a9a") if group == mono else (f"{group}", number_color(int(group)))
         axes.scatter(some[:, 0], some[:, 1], s=9, color=color, linewidths=0, label=name)
     axes.set_title(title, fontsize=10, color=_INK, loc="left")
     axes.set_xticks([])

@@ -118,7 +118,7 @@ class Horovod(Library):
 
 
 class Torch(Library):
-    """torch.distributed: NCCL on GPUs, else Gloo; its ranks find each other by a port that rank 0 names through MPI."""
+    """torch.distributed: NCCL for tensors on GPUs, else Gloo; its ranks find each other by a port that rank 0 names through MPI."""
 
     name = "torch"
 
@@ -131,7 +131,7 @@ class Torch(Library):
         host, port = comm.bcast((_address(), store.port) if store else None)
         if store is None:
             store = torch.distributed.TCPStore(host, port, comm.size, False, wait)
-        backend = "nccl" if on_gpus(comm) else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if on_gpus(comm) else "gloo"
         torch.distributed.init_process_group(backend, store=store, rank=comm.rank, world_size=comm.size, timeout=wait)
 
     def add_up(self, flat: Tensor, sizes: list[int]) -> Tensor:

@@ -168,3 +168,14 @@ def test_trees_are_found_in_an_unseen_strip_better_than_by_a_grid_or_by_colour(d
             assert figure(done, f"test_detector_f1_within_{within}") > figure(done, f"test_{other}_f1_within_{within}")
     assert (tmp_path / "out" / "count_other" / "sheet.png").exists()
     assert (tmp_path / "out" / "other.png").exists()
+
+
+@pytest.mark.long
+def test_animals_are_counted_where_colour_does_not_tell_them(tmp_path):
+    small = {"SIZE": "512", "SCENES": "1", "HPCSEG_RANKS": "1"}
+    done = bash(RUN / "animals.sh", tmp_path / "out", "--epochs", "1", "--threads", "1", **small)
+    assert done.returncode == 1, done.stderr
+    assert "wanted 0.9 or more" in done.stderr
+    assert 0.05 < figure(done, "colour_f1") < 0.6
+    assert 0 <= figure(done, "detector_f1") < 0.9
+    assert (tmp_path / "out/count/points.gpkg").exists()

@@ -21,7 +21,7 @@ COMMANDS = {  # name: (starts MPI, what it does)
     "predict": (True, "map scenes: the main job"),
     "label": (True, "label scenes by a rule, without people: ice, water, an index of two bands"),
     "train": (True, "a model from scenes and labels, gradients averaged over ranks"),
-    "gallery": (True, "an archive's cells in buckets by a binary code, and a network for each: build, assign, search, show, train"),
+    "gallery": (True, "an archive's cells in buckets by a code, a network for each: build, assign, search, show, train, evaluate"),
     "count": (True, "objects in scenes, by a detector: points, counts, density"),
     "status": (False, "how far a run is, from a login node"),
     "verify": (True, "every tile present and its CRC right"),

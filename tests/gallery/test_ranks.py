@@ -14,7 +14,7 @@ from hpcseg.gallery.predict import open_gallery_route
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import predict
 
-pytestmark = [pytest.mark.mpi, needs_mpirun]
+pytestmark = [pytest.mark.mpi, pytest.mark.long, needs_mpirun]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def serial(folder, alone):
     return [store.read(folder / f"serial/{k}.h5") for k in range(2)]
 
 
-@pytest.mark.parametrize("ranks", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3, 4))])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_maps_and_buckets_are_bitwise_equal_for_one_rank_and(ranks, folder, serial, tmp_path):
     scenes = folder / "0.tif", folder / "1.tif"
     words = "--model", folder / "g/roofs", "--out", tmp_path, "--core", 2 * CELL, "--precision", "fp32", "--threads", 1

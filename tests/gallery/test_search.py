@@ -136,7 +136,8 @@ def test_a_wrong_window_is_wrong_use(alone, parted, capsys):
 
 @pytest.mark.mpi
 @needs_mpirun
-@pytest.mark.parametrize("ranks", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3, 6))])
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [1, 2, 3, 6])
 def test_ranks_that_share_out_the_parts_find_what_one_finds(ranks, parted, make_scene, tmp_path):
     picture, table = make_scene(tmp_path / "picture.tif", 50, 60, seed=4), tmp_path / "hits.csv"
     job = run(ranks, "gallery", "search", parted, picture, "-k", "40", "--csv", table, "--threads", "1")

@@ -237,7 +237,7 @@ def test_an_order_that_cannot_be_met_is_one_line(alone, place, changes, wanted):
 
 
 def test_a_folder_that_is_no_gallery_is_one_line(alone, land):
-    with pytest.raises(UsageError, match=r"gallery\.toml: No such file"):
+    with pytest.raises(UsageError, match=r"holds no gallery \(gallery.toml\)"):
         train(alone, order_of(land))
 
 

@@ -14,7 +14,7 @@ from training.field import write_config
 from hpcseg.config import decode_toml
 from hpcseg.gallery.spec import MODELS, ModelsSpec
 
-pytestmark = [pytest.mark.mpi, needs_mpirun]
+pytestmark = [pytest.mark.mpi, pytest.mark.long, needs_mpirun]
 NETWORKS = ("mono", "bucket_0", "bucket_1")
 
 
@@ -55,7 +55,6 @@ def test_all_ranks_train_the_mono_model_and_then_each_a_bucket(place):
     assert max(losses[2:]) < losses[0]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("averaging", "flags"), [("horovod", ()), ("horovod", ("--init-from-mono",)), ("torch", ())])
 def test_any_number_of_ranks_follows_the_same_losses(place, averaging, flags):
     """On four ranks parts of them train at once, each by sums of its own; Horovod starts once for all."""
@@ -69,7 +68,6 @@ def test_any_number_of_ranks_follows_the_same_losses(place, averaging, flags):
         assert losses == pytest.approx(found[1], abs=1e-4)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_a_signal_stops_all_networks_and_the_same_command_goes_on(place, ranks):
     """Checkpoints every step: what was stopped and resumed has the bits of what was not."""
@@ -89,7 +87,6 @@ def test_a_signal_stops_all_networks_and_the_same_command_goes_on(place, ranks):
         assert (folder / network / "weights.safetensors").read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.long
 def test_a_network_that_diverges_is_one_line_and_no_hang(place):
     result = run(4, *command(place, "diverged", rate=1e30, warmup=0.0), code=1)
     (line,) = own_lines(result)
@@ -98,7 +95,6 @@ def test_a_network_that_diverges_is_one_line_and_no_hang(place):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.long
 def test_wrong_use_is_one_line_from_one_rank(place):
     result = run(3, *command(place, "wrong", tile=48, block=96), code=2)
     (line,) = own_lines(result)

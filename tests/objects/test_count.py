@@ -10,10 +10,11 @@ import pytest
 from detectors import planted, write_detector
 from osgeo import gdal, ogr
 
-from hpcseg.errors import UsageError
+from hpcseg.errors import StoreError, UsageError
 from hpcseg.inference.options import Options
 from hpcseg.inference.route import open_route
 from hpcseg.objects.count import Choice, count
+from hpcseg.products import export
 
 PLANTED = [(r, c) for r in (0, 63, 64 + 32, 128, 199) for c in (0, 31, 64, 127, 160, 229)]
 
@@ -176,3 +177,9 @@ def test_a_model_of_classes_is_no_detector(scenes, alone, make_model, tmp_path):
     with pytest.raises(UsageError, match="labels pixels, wanted a detector"):
         count(alone, options, Choice(), threading.Event(), open_route)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_map_of_heat_has_no_labels_to_export(scenes, run, tmp_path):
+    run(scenes)
+    with pytest.raises(StoreError, match="heat of a detector, not labels: hpcseg count"):
+        export(tmp_path / "out/full.h5", "cog", tmp_path / "full.tif")

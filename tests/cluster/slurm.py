@@ -2,14 +2,15 @@
 
     python tests/cluster/slurm.py       prints the line to source, runs until Ctrl-D
 
-Needs root and Debian's slurm-wlm and munge (`SLURM=1 bash run/setup.sh`). All its daemons and jobs carry a mark in their environment,
-by which they are found; a process of their own ends them when its input closes, so none outlives who started it, whatever befalls that.
+Needs root and Debian's slurm-wlm and munge (`SLURM=1 bash run/setup.sh`). A process of its own ends all daemons and jobs when its
+input closes, so none outlives who started it, whatever befalls that.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -24,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MARK = "HPCSEG_TEST_CLUSTER"
 NODES, GPUS, CPUS = ("n1", "n2", "n3", "n4"), 2, 4
 PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch")
 _SBIN = os.pathsep.join(("/usr/sbin", "/sbin"))
@@ -111,22 +111,23 @@ def _write_configuration(folder: Path) -> None:
         (place / "mpi.conf").write_text(f"PMIxCliTmpDirBase={place}/pmix\n")
 
 
-def _marked(**marks: str) -> list[int]:
-    """Processes whose environment has all these marks."""
-    wanted, found = {f"{key}={value}".encode() for key, value in marks.items()}, []
+def _members(place: Path) -> list[int]:
+    """Processes whose SLURM_CONF lies below a folder: what Slurm starts on a node has it from the node's slurmd, whatever else it loses."""
+    found, wanted = [], re.compile(rb"(?:^|\0)SLURM_CONF=" + re.escape(os.fsencode(place)) + b"/")
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         with suppress(OSError):
-            if wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):
+            if pid != os.getpid() and wanted.search(Path(f"/proc/{pid}/environ").read_bytes()):
                 found.append(pid)
     return found
 
 
-def _end(**marks: str) -> None:
-    """Kill all processes that carry these marks, and what they start meanwhile."""
-    while found := [pid for pid in _marked(**marks) if pid != os.getpid()]:
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+def _end(place: Path) -> None:
+    """Kill all these processes, and what they start meanwhile; none lives to report the death of another."""
+    while found := _members(place):
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
         time.sleep(0.05)
 
 
@@ -147,8 +148,8 @@ class Cluster:
     folder: Path
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """What commands of Slurm need to find this cluster, and its jobs to be found at the end."""
-        mine = {MARK: str(self.folder), "SLURM_CONF": f"{self.folder}/slurm.conf", "PATH": _search_path()}
+        """What commands of Slurm need to find this cluster."""
+        mine = {"SLURM_CONF": f"{self.folder}/slurm.conf", "PATH": _search_path()}
         return {**os.environ, **mine, **(extra or {})}
 
     def start(self, *words: object, **options: Any) -> subprocess.Popen[str]:
@@ -163,11 +164,12 @@ class Cluster:
 
     def start_node(self, name: str) -> None:
         """Start a node's slurmd."""
-        self.daemon("slurmd", "-D", "-N", name, "-f", self.folder / name / "slurm.conf", env={"SLURMD_NODENAME": name})
+        file = self.folder / name / "slurm.conf"
+        self.daemon("slurmd", "-D", "-N", name, "-f", file, env={"SLURM_CONF": str(file)})
 
     def kill_node(self, name: str) -> None:
         """What a power cut does: the node's slurmd, and all that runs there, are gone at once."""
-        _end(**{MARK: str(self.folder), "SLURMD_NODENAME": name})
+        _end(self.folder / name)
 
     def call(self, *words: object, env: Mapping[str, str] | None = None, code: int = 0, seconds: float = 60) -> str:
         """What a program prints that ends with exit code `code` within some seconds. Raises AssertionError with all it said if not."""
@@ -220,13 +222,13 @@ class Cluster:
         """Cancel all jobs, start the nodes that are gone, and return once all wait for work."""
         self.call("scancel", "--user=root")
         for name in NODES:
-            if not _marked(**{MARK: str(self.folder), "SLURMD_NODENAME": name}):
+            if not _members(self.folder / name):
                 self.start_node(name)
         wait_until(self.idle, 90, f"rest, after which all nodes are idle (now {self.nodes()})")
 
     def end(self) -> None:
         """End all daemons and jobs, and remove the folder."""
-        _end(**{MARK: str(self.folder)})
+        _end(self.folder)
         with suppress(ChildProcessError):
             while True:
                 os.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ def running() -> Iterator[slurm.Cluster]:
     try:
         line = keeper.stdout.readline()
         assert line, "no cluster came up: see above"
-        yield slurm.Cluster(Path(json.loads(line)))
+        yield slurm.Cluster(Path(line.strip()))
     finally:
         # Its input ends, here or with this process, whichever comes first: then it ends all that it has started.
         keeper.stdin.close()

@@ -1,6 +1,6 @@
 """A real Slurm of four nodes on this machine, each with two GPUs that are null devices; for tests, and by hand:
 
-    python tests/cluster/slurm.py       prints the line to source, runs until Ctrl-D
+    python tests/cluster/slurm.py       prints its FOLDER, then: export SLURM_CONF=FOLDER/slurm.conf; Ctrl-D ends it
 
 Needs root and Debian's slurm-wlm and munge (`SLURM=1 bash run/setup.sh`). A process of its own ends all daemons and jobs when its
 input closes, so none outlives who started it, whatever befalls that.
@@ -8,7 +8,6 @@ input closes, so none outlives who started it, whatever befalls that.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -111,7 +110,7 @@ def _write_configuration(folder: Path) -> None:
         (place / "mpi.conf").write_text(f"PMIxCliTmpDirBase={place}/pmix\n")
 
 
-def _members(place: Path) -> list[int]:
+def members(place: Path) -> list[int]:
     """Processes whose SLURM_CONF lies below a folder: what Slurm starts on a node has it from the node's slurmd, whatever else it loses."""
     found, wanted = [], re.compile(rb"(?:^|\0)SLURM_CONF=" + re.escape(os.fsencode(place)) + b"/")
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
@@ -123,7 +122,7 @@ def _members(place: Path) -> list[int]:
 
 def _end(place: Path) -> None:
     """Kill all these processes, and what they start meanwhile; none lives to report the death of another."""
-    while found := _members(place):
+    while found := members(place):
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in found:
                 with suppress(ProcessLookupError):
@@ -222,7 +221,7 @@ class Cluster:
         """Cancel all jobs, start the nodes that are gone, and return once all wait for work."""
         self.call("scancel", "--user=root")
         for name in NODES:
-            if not _members(self.folder / name):
+            if not members(self.folder / name):
                 self.start_node(name)
         wait_until(self.idle, 90, f"rest, after which all nodes are idle (now {self.nodes()})")
 
@@ -236,14 +235,14 @@ class Cluster:
 
 
 def keep() -> None:
-    """Have a cluster until the standard input ends: prints where it is once it is ready."""
+    """Have a cluster until the standard input ends; prints its folder once it is ready."""
     # Not in a folder of the tests: the path of a socket has at most 107 bytes.
     cluster = Cluster(Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp")))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(1))
     try:
         cluster.begin()
-        print(json.dumps(str(cluster.folder)), flush=True)
+        print(cluster.folder, flush=True)
         sys.stdin.read()
     finally:
         cluster.end()

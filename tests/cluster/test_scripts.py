@@ -140,7 +140,7 @@ def test_pbs_gets_a_new_job_with_the_options_of_the_first(site):
 
 def test_under_pbs_the_ranks_are_warned_five_minutes_before_the_end(site):
     site.program("mpiexec", 'trap "exit 75" USR1\nfor k in {1..100}; do sleep 0.1; done')
-    done = site.run("polaris.pbs", WALLTIME="00:05:01", **PBS)
+    done = site.run("polaris.pbs", WALLTIME="00:00:02", **PBS)
     assert done.returncode == 75, done.stderr
     assert len(site.calls("qsub")) == 1
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,16 @@ from faults.conftest import INJECT, check_files, done_tiles
 from mpi.launch import needs_mpirun, run
 from training.field import write_config, write_field
 
+from cluster import slurm
 from cluster.slurm import Cluster, wait_until
 
 pytestmark = [pytest.mark.mpi, pytest.mark.alone, needs_mpirun]
 ROOT = Path(__file__).resolve().parents[2]
+PARENT = """
+import subprocess, sys, time
+keeper = subprocess.Popen([sys.executable, sys.argv[1]], stdin=subprocess.PIPE, start_new_session=True)
+time.sleep(600)
+"""
 SRUN = ("srun", "--kill-on-bad-exit=1", "--mpi=pmix")
 
 
@@ -24,10 +32,11 @@ def slow(seconds: float) -> dict[str, str]:
     return {"PYTHONPATH": str(INJECT), "HPCSEG_TEST_SLOW": str(seconds), "HPCSEG_HOME": str(ROOT)}
 
 
-def submit(cluster: Cluster, folder: Path, options: tuple[str, ...], words: tuple[object, ...], seconds: float = 0.0, **env: str) -> int:
-    """Submit cluster.sbatch as it is shipped; what it says goes to FOLDER/job.out. Returns the job's number."""
-    output = f"--output={folder}/job.out"
-    return cluster.submit(output, *options, ROOT / "slurm/cluster.sbatch", *words, env=slow(seconds) | env)
+def submit(
+    cluster: Cluster, folder: Path, options: tuple[str, ...], words: tuple[object, ...], script: str = "cluster.sbatch", **env: str
+) -> int:
+    """Submit a script as it is shipped; what it says goes to FOLDER/job.out. Returns the job's number."""
+    return cluster.submit(f"--output={folder}/job.out", *options, ROOT / "slurm" / script, *words, env=slow(0.0) | env)
 
 
 def wait_for_end(cluster: Cluster, job: int, folder: Path, state: str = "COMPLETED") -> dict[str, str]:
@@ -116,9 +125,17 @@ def test_listed_failures_keep_their_exit_code_and_are_no_reason_to_repeat(cluste
 
 
 @pytest.mark.long
+def test_the_script_for_dgx_maps_the_same_bits_on_small_nodes(cluster, work, assert_whole, tmp_path):
+    options = ("-N", "2", "--gpus-per-node=2", "--ntasks-per-node=2", "--cpus-per-task=2")
+    job = submit(cluster, tmp_path, options, work.command(tmp_path / "maps"), "dgx.sbatch")
+    wait_for_end(cluster, job, tmp_path)
+    assert_whole(tmp_path / "maps")
+
+
+@pytest.mark.long
 def test_a_job_at_its_time_limit_stops_in_good_order_and_is_requeued_until_done(cluster, work, assert_whole, tmp_path):
     out = tmp_path / "maps"
-    job = submit(cluster, tmp_path, ("-N", "4", "-t", "1", "--signal=USR1@20"), work.command(out), seconds=2.0)
+    job = submit(cluster, tmp_path, ("-N", "4", "-t", "1", "--signal=USR1@20"), work.command(out), **slow(2.0))
     wait_until(lambda: int(cluster.job(job)["Restarts"]) == 1, 120, "the first restart")
     said = (tmp_path / "job.out").read_text()
     assert "exit code 75: submitted again" in said
@@ -134,7 +151,7 @@ def test_a_job_at_its_time_limit_stops_in_good_order_and_is_requeued_until_done(
 def test_a_job_whose_node_dies_is_requeued_and_completes_on_the_others(which, cluster, work, assert_whole, tmp_path):
     """first: the node of the batch script itself."""
     out = tmp_path / "maps"
-    job = submit(cluster, tmp_path, ("-N", "3"), work.command(out), seconds=0.3)
+    job = submit(cluster, tmp_path, ("-N", "3"), work.command(out), **slow(0.3))
     wait_for_tiles(out, 20)
     victim = {"first": "n1", "last": "n3"}[which]
     cluster.kill_node(victim)
@@ -150,7 +167,7 @@ def test_a_job_whose_node_dies_is_requeued_and_completes_on_the_others(which, cl
 @pytest.mark.long
 def test_a_cancelled_job_is_not_repeated_and_leaves_what_another_completes(cluster, work, assert_whole, tmp_path):
     out = tmp_path / "maps"
-    job = submit(cluster, tmp_path, ("-N", "4"), work.command(out), seconds=0.3)
+    job = submit(cluster, tmp_path, ("-N", "4"), work.command(out), **slow(0.3))
     wait_for_tiles(out, 20)
     cluster.call("scancel", job)
     found = wait_for_end(cluster, job, tmp_path, "CANCELLED")
@@ -172,6 +189,19 @@ def test_a_job_that_dies_every_time_is_given_up_after_as_many_repeats_as_allowed
     found = wait_for_end(cluster, job, tmp_path, "FAILED")
     assert (found["Restarts"], found["ExitCode"]) == ("1", "1:0")
     assert "submitted again 1 times already (HPCSEG_REPEATS=1): given up" in (tmp_path / "job.out").read_text()
+
+
+@pytest.mark.long
+def test_a_cluster_ends_with_all_its_jobs_when_who_started_it_is_killed(cluster, tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, slurm.__file__], text=True, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    other = Cluster(Path(parent.stdout.readline().strip()))
+    other.submit("-N", 2, f"--output={tmp_path}/out", "--wrap", "srun sleep 300")
+    wait_until(lambda: list(other.nodes().values()).count("allocated") == 2 or "mixed" in other.nodes().values(), 30, "a running job")
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not slurm.members(other.folder) and not other.folder.exists(), 30, "the end of the other cluster")
+    assert cluster.idle()
 
 
 @pytest.mark.long

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
-from gallery.archive import CELL, write_archive, write_encoder
+from gallery.archive import CELL, options_of, write_archive, write_encoder
 
+from hpcseg.gallery.build import build
+from hpcseg.gallery.hashing import HashSettings
 from hpcseg.gallery.images import part_files, read_cells
 from mpi.launch import needs_mpirun, own_lines, run, value
 
@@ -24,10 +27,10 @@ def folders(tmp_path_factory, make_scene, make_model):
 
 
 @pytest.fixture(scope="module")
-def serial(folders, tmp_path_factory):
+def serial(alone, folders, tmp_path_factory):
     """A gallery built, and its scenes assigned, without a launcher."""
     out = tmp_path_factory.mktemp("serial") / "gallery"
-    run(0, "gallery", "build", folders[0], "--out", out, "--encoder", folders[1], *BUILD)
+    build(alone, options_of(*folders, out, hashing=HashSettings(bits=32, steps=400)), threading.Event())
     return out
 
 

@@ -86,12 +86,10 @@ def read_polygons(path: str, scene: Scene, field: str = "") -> Polygons:
     """The polygons of all layers of a vector file that may meet a scene. field: the attribute to read, "" = none.
 
     Reference systems: the file's is carried to the scene's. If the scene has none the file must have none either; its coordinates
-    are then those of the scene's geotransform, or without one pixels, y downwards. A file without features is an empty scene.
+    are then those that `place_in` takes. A file without features is an empty scene.
     Raises SceneError: not readable, systems that do not fit, a scene with ground control points only, no polygons, no such field.
     """
-    if scene.place.transform is None and (scene.place.wkt or scene.place.gcps):
-        given = "ground control points only: gdalwarp it" if scene.place.gcps else "a reference system only"
-        raise SceneError(f"{path}: polygons need a scene with a geotransform; {scene.name} has {given}")
+    check_placed(path, scene)
     try:
         dataset = gdal.OpenEx(path, gdal.OF_VECTOR)
         layers = [dataset.GetLayer(k) for k in range(dataset.GetLayerCount())]
@@ -102,9 +100,26 @@ def read_polygons(path: str, scene: Scene, field: str = "") -> Polygons:
     shapes = np.array(shapely.from_wkb([wkb for blobs, _, _ in found for wkb in blobs]), object)
     if features and not shapes.size and any(others for _, _, others in found):
         raise SceneError(f"{path}: has {features} features near {scene.name}, but no polygons among them")
+    return Polygons(place_in(scene, shapes), [value for _, values, _ in found for value in values])
+
+
+def check_placed(path: str, scene: Scene) -> None:
+    """Raises SceneError if a scene's pixels cannot be had from coordinates."""
+    if scene.place.transform is None and (scene.place.wkt or scene.place.gcps):
+        given = "ground control points only: gdalwarp it" if scene.place.gcps else "a reference system only"
+        raise SceneError(f"{path}: places on the ground need a scene with a geotransform; {scene.name} has {given}")
+
+
+def place_in(scene: Scene, shapes: np.ndarray) -> np.ndarray:
+    """Shapes in the scene's system, carried to its pixels.
+
+    Without a geotransform they are pixels, with y downwards; or upwards from the top edge, y = -row, as GIS programs lay out an image
+    and as hpcseg writes it. No y above 0 tells the latter: downwards that is outside.
+    """
     if scene.place.transform is not None:
-        shapes = to_pixels(shapes, scene.place)
-    return Polygons(shapes, [value for _, values, _ in found for value in values])
+        return to_pixels(shapes, scene.place)
+    upwards = not (shapely.bounds(shapes).reshape(-1, 4)[:, 3] > 0).any()
+    return shapely.transform(shapes, lambda points: points * (1, -1)) if upwards else shapes
 
 
 def _read_layer(path: str, layer: ogr.Layer, scene: Scene, field: str) -> tuple[list[bytes], list[str], int]:

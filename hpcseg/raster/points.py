@@ -13,8 +13,7 @@ import shapely
 from osgeo import gdal, ogr, osr
 
 from hpcseg.errors import SceneError
-from hpcseg.footprint import to_pixels
-from hpcseg.raster.burn import VECTOR_SUFFIXES, field_index, transformation
+from hpcseg.raster.burn import VECTOR_SUFFIXES, check_placed, field_index, place_in, transformation
 from hpcseg.raster.listing import stem
 from hpcseg.raster.scene import Scene
 
@@ -41,7 +40,7 @@ def read_points(path: str, scene: Scene, field: str = "") -> Points:
 
     Where a table, or a layer, has a column scene, image_path or filename, only what is of this scene counts.
     Vector file: any reference system, carried to the scene's; where the scene has none the file must have none: its coordinates are then
-    those of the scene's geotransform, or without one pixels, y downwards. Table (.csv): col,row or xmin,ymin,xmax,ymax in pixels, x,y in
+    those of the scene's geotransform, or without one pixels, see `burn.place_in`. Table (.csv): col,row or xmin,ymin,xmax,ymax in pixels, x,y in
     the scene's system, or lon,lat. Pascal VOC (.xml): boxes in pixels of a picture as large as the scene.
     Raises SceneError, beginning with the path: not readable, systems that do not fit, columns that are missing, cells that are no numbers.
     """
@@ -67,12 +66,8 @@ def _within(scene: Scene, x: np.ndarray, y: np.ndarray, values: Sequence[str], n
 
 def _map_to_pixels(path: str, scene: Scene, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places in the scene's system as pixels."""
-    if scene.place.transform is None and (scene.place.wkt or scene.place.gcps):
-        given = "ground control points only: gdalwarp it" if scene.place.gcps else "a reference system only"
-        raise SceneError(f"{path}: points on the ground need a scene with a geotransform; {scene.name} has {given}")
-    if scene.place.transform is None:
-        return x, y
-    carried = shapely.get_coordinates(to_pixels(shapely.points(x, y), scene.place))
+    check_placed(path, scene)
+    carried = shapely.get_coordinates(place_in(scene, shapely.points(x, y)))
     return carried[:, 0], carried[:, 1]
 
 
@@ -87,9 +82,12 @@ def _read_vector(path: str, scene: Scene, field: str) -> _Read:
     for layer in (each for each in layers if each.GetGeomType() != ogr.wkbNone):
         index, first = field_index(path, layer, field), total
         total += layer.GetFeatureCount()
-        move = transformation(path, layer, scene)
         names = [each.GetName() for each in layer.schema]
         of_scene = next((name for name in _SCENE if name in names), "")
+        # A layer of other scenes may be in a system that does not fit this one.
+        if of_scene and not any(_is_of(scene, feature.GetFieldAsString(of_scene)) for feature in layer):
+            continue
+        move = transformation(path, layer, scene)
         for feature in layer:
             if of_scene and not _is_of(scene, feature.GetFieldAsString(of_scene)):
                 continue

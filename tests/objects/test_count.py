@@ -15,6 +15,7 @@ from hpcseg.inference.options import Options
 from hpcseg.inference.route import open_route
 from hpcseg.objects.count import Choice, count
 from hpcseg.products import export
+from hpcseg.raster import describe, read_points
 
 PLANTED = [(r, c) for r in (0, 63, 64 + 32, 128, 199) for c in (0, 31, 64, 127, 160, 229)]
 
@@ -139,6 +140,17 @@ def test_two_kinds_of_objects_are_counted_apart_and_systems_have_layers_of_their
         ("points_1", "32633", 5), ("points_2", "32634", 5),
     ]  # fmt: skip
     assert told.lines[1].startswith("bear: 6 objects")
+
+
+def test_what_was_counted_is_read_as_marks_whatever_the_scenes_systems(make_scene, run, tmp_path):
+    files = {"ground": {}, "bare": {"transform": None, "epsg": None}}
+    paths = [str(make_scene(tmp_path / f"{name}.tif", 200, 230, 1, pixels=planted(200, 230, PLANTED), **of)) for name, of in files.items()]
+    run(paths)
+    for path, name in zip(paths, files, strict=True):
+        for kind in ("gpkg", "csv"):
+            found = read_points(str(tmp_path / f"out/points.{kind}"), describe(path, name), "class")
+            np.testing.assert_allclose(np.column_stack([found.rows, found.cols]), np.add(PLANTED, 0.5), atol=1e-6)
+            assert set(found.values) == {"seal"}
 
 
 def test_the_sheet_shows_the_best(scenes, run, tmp_path):

@@ -21,6 +21,7 @@ from hpcseg.labels.run import LabelOptions, label
 from hpcseg.mpi import Pulse
 from hpcseg.objects import Choice, Settings, export_objects
 from hpcseg.products import class_shares
+from hpcseg.raster import describe, read_points
 from hpcseg.tiles import Grid
 
 
@@ -83,6 +84,15 @@ def test_the_layer_holds_what_the_table_holds(export, tmp_path):
         assert feature.GetGeometryRef().GetPoint_2D() == (float(row["x"]), float(row["y"]))
         assert {name: str(value) for name, value in feature.items().items()} == {name: row[name] for name in row if name != "id"}
     np.testing.assert_allclose(numbers(rows, "x", "y"), numbers(rows, "col", "row") * (10, -10) + (5e5, 5e6))
+
+
+def test_objects_of_a_map_without_georeference_are_read_as_marks_where_they_are(export, make_scene, tmp_path):
+    labels = np.zeros((40, 50), np.uint8)
+    labels[2:5, 7:9], labels[30, 40] = 1, 1
+    export(write_map(tmp_path / "s.h5", labels), choice=Choice(("roof",)))
+    scene = describe(str(make_scene(tmp_path / "s.tif", 40, 50, 1, transform=None, epsg=None)), "s")
+    found = read_points(str(tmp_path / "s_objects.gpkg"), scene)
+    assert list(zip(found.rows.tolist(), found.cols.tolist(), strict=True)) == [(3.5, 8.0), (30.5, 40.5)]
 
 
 @pytest.mark.parametrize("code", [32633, 4326])

@@ -201,6 +201,8 @@ def test_without_reference_systems_coordinates_are_pixels_or_the_geotransform(ma
     wanted = covered_pixels(pixels, Window(0, 0, 60, 80))
     path = write_vector(tmp_path / "a.shp", [pixels], epsg=None, driver="ESRI Shapefile")
     np.testing.assert_array_equal(burner_of(path, plain).read(Window(0, 0, 60, 80)), wanted)
+    path = write_vector(tmp_path / "up.shp", [shapely.box(3, -25, 13, -5)], epsg=None, driver="ESRI Shapefile")
+    np.testing.assert_array_equal(burner_of(path, plain).read(Window(0, 0, 60, 80)), wanted)
     path = write_vector(tmp_path / "b.gpkg", to_ground([pixels], NORTH_UP), epsg=None)
     np.testing.assert_array_equal(burner_of(path, moved).read(Window(0, 0, 60, 80)), wanted)
 

@@ -39,9 +39,11 @@ def on_ground(pixels, epsg=UTM, transform=NORTH_UP):
 
 
 def write_vector(path, wkts, epsg=UTM, driver="GPKG", values=None):
-    system = osr.SpatialReference()
-    system.ImportFromEPSG(epsg)
-    system.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    system = None
+    if epsg:
+        system = osr.SpatialReference()
+        system.ImportFromEPSG(epsg)
+        system.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     source = ogr.GetDriverByName(driver).CreateDataSource(str(path))
     layer = source.CreateLayer("points", system, ogr.wkbUnknown if driver != "ESRI Shapefile" else ogr.wkbPoint)
     layer.CreateField(ogr.FieldDefn("kind", ogr.OFTString))
@@ -115,6 +117,14 @@ def test_a_table_of_many_scenes_gives_each_its_own(scene, tmp_path):
     points = read_points(path, scene)
     assert_pixels(points, [(2, 1), (6, 5)])
     assert (points.values, points.total) == (["seal", "gull"], 3)
+
+
+@pytest.mark.parametrize("up", [1, -1])
+def test_without_reference_system_y_counts_downwards_or_as_gis_programs_lay_out_an_image_upwards(make_scene, tmp_path, up):
+    scene = describe(str(make_scene(tmp_path / "plain.tif", HEIGHT, WIDTH, 1, transform=None, epsg=None)), "plain")
+    places = [(col, up * row) for row, col in PIXELS]
+    assert_pixels(read_points(write_vector(tmp_path / "p.gpkg", [f"POINT ({x!r} {y!r})" for x, y in places], None), scene))
+    assert_pixels(read_points(write_table(tmp_path / "p.csv", "x,y", places), scene))
 
 
 def test_a_table_of_its_head_alone_is_a_scene_without_objects(scene, tmp_path):

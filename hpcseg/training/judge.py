@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -25,34 +26,63 @@ _NONE = np.empty((0, 0), np.uint8)
 
 
 @dataclass
-class JudgeEngine:
-    """Labels windows in one thread and counts pairs of truth and label, int64 (classes, classes)."""
+class SampleEngine(ABC):
+    """Scores windows in one thread; what becomes of the scores is up to `judge`."""
 
     forward: Callable[[torch.Tensor], torch.Tensor]
     shelf: Shelf
     grids: list[Grid]
-    table: np.ndarray
-    threads: int = 1
-    depth: int = 1
+    threads, depth = 1, 1
+
+    @abstractmethod
+    def judge(self, item: Item, scores: np.ndarray) -> None:
+        """Take in the scores of a window, (height, width, classes)."""
 
     def make_buffer(self) -> Buffer:
         edge, bands = self.grids[0].core + 2 * self.grids[0].halo, len(self.shelf.scenes[0].bands)
         return Buffer(np.zeros((edge, edge * bands), np.float32), np.zeros((edge, edge), np.uint8), [])
 
     def work(self, items: Iterator[Item], done: Callable[[Item], None]) -> None:
-        classes = len(self.table)
         with torch.inference_mode():
             for item in items:
-                grid = self.grids[item.scene]
-                window, core = grid.window(item.tile), grid.core_window(item.tile)
+                window = self.grids[item.scene].window(item.tile)
                 values = torch.from_numpy(item.buffer.values).view(1, window.height, window.width, -1).permute(0, 3, 1, 2)
-                scores = scores_of(self.forward(values)[0].float().cpu())
-                labels, truth = (np.empty((core.height, core.width), np.uint8) for _ in range(2))
-                place = core.relative_to(window)
-                label(scores, item.buffer.valid, place, (0,) * scores.shape[2], 0.0, labels)
-                self.shelf.truths[item.scene].read(core, truth)
-                count_pairs(truth, labels, _NONE, self.table, np.zeros(classes, np.int64))
+                self.judge(item, scores_of(self.forward(values)[0].float().cpu()))
                 done(item)
+
+
+def judge_samples(
+    comm: Comm, pulse: Pulse, network: SegmentationNetwork, engine: SampleEngine, settings: Settings, part: str
+) -> None:  # fmt: skip
+    """Put this rank's share of a part's samples through an engine. A stop ends it early. Raises ReadError for a window that cannot be read.
+
+    network: what the engine runs.
+    """
+    shelf = engine.shelf
+    tasks = [(int(shelf.samples.scene[k]), int(shelf.samples.tile[k])) for k in share_of(shelf.samples.of(part), comm.rank, comm.size)]
+    was = network.training
+    network.eval()
+    stream = Stream(Source(shelf.scenes, engine.grids, shelf.values, shelf.cache), tasks, engine, settings.readers, pulse.stop)
+    for item in stream:
+        pulse.step()
+        if item.state == "failed":
+            raise ReadError(item.reason)
+    network.train(was)
+
+
+@dataclass
+class JudgeEngine(SampleEngine):
+    """Counts pairs of truth and label, int64 (classes, classes)."""
+
+    table: np.ndarray
+
+    def judge(self, item: Item, scores: np.ndarray) -> None:
+        grid = self.grids[item.scene]
+        core = grid.core_window(item.tile)
+        labels, truth = (np.empty((core.height, core.width), np.uint8) for _ in range(2))
+        label(scores, item.buffer.valid, core.relative_to(grid.window(item.tile)), (0,) * scores.shape[2], 0.0, labels)
+        self.shelf.truths[item.scene].read(core, truth)
+        count_pairs(truth, labels, _NONE, self.table, np.zeros(len(self.table), np.int64))
 
 
 def judge(
@@ -63,19 +93,9 @@ def judge(
     forward: the network as training runs it, on the CPU's or the GPU's tensors. A stop ends it early: then the matrix is of a part. Raises
     ReadError for a window that cannot be read.
     """
-    mine = share_of(shelf.samples.of(part), comm.rank, comm.size)
     grids = [Grid(grid.height, grid.width, grid.core, network.aligned_halo) for grid in shelf.samples.grids]
-    tasks = [(int(shelf.samples.scene[k]), int(shelf.samples.tile[k])) for k in mine]
     table = np.zeros((len(settings.classes),) * 2, np.int64)
-    engine = JudgeEngine(forward, shelf, grids, table)
-    was = network.training
-    network.eval()
-    stream = Stream(Source(shelf.scenes, grids, shelf.values, shelf.cache), tasks, engine, settings.readers, pulse.stop)
-    for item in stream:
-        pulse.step()
-        if item.state == "failed":
-            raise ReadError(item.reason)
-    network.train(was)
+    judge_samples(comm, pulse, network, JudgeEngine(forward, shelf, grids, table), settings, part)
     return np.sum(comm.allgather(table), axis=0)
 
 

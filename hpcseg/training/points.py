@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,53 +10,35 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import torch
 
 from hpcseg.config import ModelSpec
-from hpcseg.errors import ReadError
-from hpcseg.inference.engine import scores_of
 from hpcseg.kernels.heat import FLOOR, FULL, heat
 from hpcseg.kernels.peaks import find_peaks, neighbours
 from hpcseg.matching import Figures, Objects, best_level, calibrate, curve, figures, levels_of
 from hpcseg.models.network import SegmentationNetwork
 from hpcseg.mpi import Comm, Pulse
 from hpcseg.products.recall import draw_recall
-from hpcseg.stream import Buffer, Item, Source, Stream
+from hpcseg.stream import Item
 from hpcseg.tiles import Grid
 from hpcseg.training.feed import Shelf
-from hpcseg.training.samples import share_of
+from hpcseg.training.judge import SampleEngine, judge_samples
 from hpcseg.training.settings import Settings
 from hpcseg.training.truth import PointTruth
 
 
 @dataclass
-class PointEngine:
-    """Scores windows in one thread, and keeps the objects there and the peaks found in their cores, both as int64 (n, 5): scene, class,
-    row, col, score. radius: pixels around a core whose heat decides what is a peak in it. steps: of kernels.peaks, by scene."""
+class PointEngine(SampleEngine):
+    """Keeps the objects in the windows and the peaks found in their cores, both as int64 (n, 5): scene, class, row, col, score.
 
-    forward: Callable[[torch.Tensor], torch.Tensor]
-    shelf: Shelf
-    grids: list[Grid]
+    radius: pixels around a core whose heat decides what is a peak in it. steps: of kernels.peaks, by scene.
+    """
+
     steps: list[np.ndarray]
     radius: int
-    threads: int = 1
-    depth: int = 1
     there: list[np.ndarray] = field(default_factory=list)
     found: list[np.ndarray] = field(default_factory=list)
 
-    def make_buffer(self) -> Buffer:
-        edge, bands = self.grids[0].core + 2 * self.grids[0].halo, len(self.shelf.scenes[0].bands)
-        return Buffer(np.zeros((edge, edge * bands), np.float32), np.zeros((edge, edge), np.uint8), [])
-
-    def work(self, items: Iterator[Item], done: Callable[[Item], None]) -> None:
-        with torch.inference_mode():
-            for item in items:
-                window = self.grids[item.scene].window(item.tile)
-                values = torch.from_numpy(item.buffer.values).view(1, window.height, window.width, -1).permute(0, 3, 1, 2)
-                self._judge(item, scores_of(self.forward(values)[0].float().cpu()))
-                done(item)
-
-    def _judge(self, item: Item, scores: np.ndarray) -> None:
+    def judge(self, item: Item, scores: np.ndarray) -> None:
         grid = self.grids[item.scene]
         window, core = grid.window(item.tile), grid.core_window(item.tile)
         around = core.grow(self.radius).intersect(grid.extent)
@@ -119,22 +101,13 @@ def judge_points(
     forward: the network as training runs it. A stop ends it early: then the verdict is of a part. Raises ReadError for a window that
     cannot be read.
     """
-    mine = share_of(shelf.samples.of(part), comm.rank, comm.size)
     lengths = [_length(truth) for truth in shelf.truths]
     steps = [neighbours(settings.distance or 2 * settings.sigma, (length, length)) for length in lengths]
     radius = max(int(np.abs(each).max(initial=0)) for each in steps)
     halo = -(-(network.halo + radius) // network.stride) * network.stride
     grids = [Grid(grid.height, grid.width, grid.core, halo) for grid in shelf.samples.grids]
-    tasks = [(int(shelf.samples.scene[k]), int(shelf.samples.tile[k])) for k in mine]
     engine = PointEngine(forward, shelf, grids, steps, radius)
-    was = network.training
-    network.eval()
-    stream = Stream(Source(shelf.scenes, grids, shelf.values, shelf.cache), tasks, engine, settings.readers, pulse.stop)
-    for item in stream:
-        pulse.step()
-        if item.state == "failed":
-            raise ReadError(item.reason)
-    network.train(was)
+    judge_samples(comm, pulse, network, engine, settings, part)
     there, found = (_objects(comm, rows, np.array(lengths), len(settings.classes)) for rows in (engine.there, engine.found))
     return PointVerdict(there, found, settings.distances)
 

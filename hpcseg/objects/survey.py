@@ -16,7 +16,7 @@ from hpcseg.config import ModelSpec
 from hpcseg.errors import SceneError
 from hpcseg.georeference import Georeference
 from hpcseg.inference.prepare import Settled
-from hpcseg.kernels.heat import FULL, level_of
+from hpcseg.kernels.heat import FULL
 from hpcseg.mpi import Pulse
 from hpcseg.objects.peaks import HeatMap, Peaks, cell_of
 from hpcseg.products.cog import publishing
@@ -106,8 +106,10 @@ def _say(survey: Survey) -> list[str]:
         lines.append(f"{name}: {n:,} objects, {survey.sum_name} {total / survey.unit:,.1f}")
     if not sum(map(len, survey.points)):
         highest = max((int(np.nonzero(each.scores.any(0))[0].max(initial=0)) for each in survey.found), default=0)
-        level = survey.maps[0].level if survey.maps else level_of(survey.spec.threshold)
-        why = f"the highest score is {highest / FULL:.3f}, the threshold {level / FULL:.3f}" if highest else "nowhere is there any heat"
+        if highest:
+            why = f"the highest score is {highest / FULL:.3f}, the threshold {survey.maps[0].level / FULL:.3f}"
+        else:
+            why = "nowhere is there any heat" if survey.scenes else "no scene could be searched"
         lines.append(f"no objects: {why}; the files are valid and empty")
     return lines
 

@@ -54,10 +54,10 @@ def text(value: Any) -> str:
 
 
 def legend(stored: Stored) -> list[Class]:
-    """The classes of a map's labels, class 0 first. Raises StoreError if it has no labels, or its attribute `classes` is missing or
-    malformed."""
+    """The classes of a map's labels, class 0 first. Raises UsageError if it has no labels, StoreError if its attribute `classes` is
+    missing or malformed."""
     if "labels" not in stored.layout.planes:
-        raise StoreError(f"{stored.path}: the heat of a detector, not labels: hpcseg count finds the points in it")
+        raise UsageError(f"{stored.path}: the heat of a detector, not labels: hpcseg count finds the points in it")
     try:
         return msgspec.json.decode(text(stored.attributes["classes"]), type=list[Class])
     except (KeyError, msgspec.MsgspecError) as error:

@@ -39,9 +39,9 @@ def read_points(path: str, scene: Scene, field: str = "") -> Points:
     its column label, class or name if there is one, of a picture the boxes' names.
 
     Where a table, or a layer, has a column scene, image_path or filename, only what is of this scene counts.
-    Vector file: any reference system, carried to the scene's; where the scene has none the file must have none: its coordinates are then
-    those of the scene's geotransform, or without one pixels, see `burn.place_in`. Table (.csv): col,row or xmin,ymin,xmax,ymax in pixels, x,y in
-    the scene's system, or lon,lat. Pascal VOC (.xml): boxes in pixels of a picture as large as the scene.
+    Vector file: any reference system, carried to the scene's; where the scene has none the file must have none. Table (.csv): col,row or
+    xmin,ymin,xmax,ymax in pixels, x,y in the scene's system, or lon,lat. Where a scene has no geotransform, `burn.place_in` says what x
+    and y are. Pascal VOC (.xml): boxes in pixels of a picture as large as the scene.
     Raises SceneError, beginning with the path: not readable, systems that do not fit, columns that are missing, cells that are no numbers.
     """
     suffix = Path(path).suffix.lower()

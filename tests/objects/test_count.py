@@ -10,7 +10,7 @@ import pytest
 from detectors import planted, write_detector
 from osgeo import gdal, ogr
 
-from hpcseg.errors import StoreError, UsageError
+from hpcseg.errors import UsageError
 from hpcseg.inference.options import Options
 from hpcseg.inference.route import open_route
 from hpcseg.objects.count import Choice, count
@@ -171,6 +171,7 @@ def test_a_scene_without_data_gives_empty_files_and_a_word(make_scene, run, tmp_
 def test_scenes_that_do_not_fit_leave_valid_files(make_scene, run, tmp_path):
     told = run([str(make_scene(tmp_path / "rgb.tif", 70, 70, 3))])
     assert told.summary.exit_code == 3
+    assert told.lines[-1].startswith("no objects: no scene could be searched")
     assert table(tmp_path / "out/counts.csv") == []
     assert ogr.Open(str(tmp_path / "out/points.gpkg")).GetLayer(0).GetFeatureCount() == 0
 
@@ -193,5 +194,5 @@ def test_a_model_of_classes_is_no_detector(scenes, alone, make_model, tmp_path):
 
 def test_a_map_of_heat_has_no_labels_to_export(scenes, run, tmp_path):
     run(scenes)
-    with pytest.raises(StoreError, match="heat of a detector, not labels: hpcseg count"):
+    with pytest.raises(UsageError, match="heat of a detector, not labels: hpcseg count"):
         export(tmp_path / "out/full.h5", "cog", tmp_path / "full.tif")

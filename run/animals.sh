@@ -15,7 +15,8 @@ case "${1:-}" in "" | -*) ;; *) out="$(realpath -m -- "$1")" && shift ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
 : "${SIZE:=1024}" "${SCENES:=3}" "${HPCSEG_RANKS:=2}"
-run() { mpirun -n "$HPCSEG_RANKS" --oversubscribe --bind-to none hpcseg "$@" </dev/null; }
+source run/launch.sh
+run() { "${launch[@]}" hpcseg "$@" </dev/null; }
 
 # --- three surveys, each with a seed of its own
 hpcseg synth animals "$out/train" --size "$SIZE" --count "$SCENES" --seed 1

@@ -11,7 +11,7 @@ from hpcseg.objects import spool as module
 from hpcseg.objects.spool import Spool, in_raster_order
 
 
-def components(seed, height=5000, width=700, n=2000):
+def components(seed, height=900, width=700, n=2000):
     """Components that begin on different pixels, in order."""
     rng = np.random.default_rng(seed)
     found = np.zeros(n, COMPONENT)

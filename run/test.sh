@@ -6,14 +6,14 @@
 #   bash run/test.sh -k doctor -x     what else is given goes to pytest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-SLURM=1 bash run/setup.sh </dev/null
-source run/env.sh
-
 short=" and not long"
 words=()
 for word in "$@"; do
-    if [ "$word" = --all ]; then short=""; else words+=("$word"); fi
+    # Only long tests want a Slurm.
+    if [ "$word" = --all ]; then short="" && export SLURM=1; else words+=("$word"); fi
 done
+bash run/setup.sh </dev/null
+source run/env.sh
 
 ruff check --quiet .
 mypy

@@ -61,6 +61,7 @@ def losses(out: Path) -> np.ndarray:
         return np.array([float(row["loss"]) for row in csv.DictReader(file)])
 
 
+@pytest.mark.long
 def test_four_nodes_map_the_bits_of_one_rank(cluster, work, assert_whole, tmp_path):
     cluster.call(*SRUN, "-N", 4, "-n", 4, "hpcseg", *work.command(tmp_path))
     assert_whole(tmp_path)

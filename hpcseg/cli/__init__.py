@@ -100,6 +100,22 @@ def scene_options(command: Callable) -> Callable:
     return command
 
 
+def run_options(command: Callable) -> Callable:
+    """The options that say how a run over the tiles of scenes is done."""
+    for option in reversed((
+        click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read."),
+        click.option("--readers", type=click.IntRange(0), default=0,
+                     help="Reader threads of a rank. Default: 1, more for a network on a GPU."),
+        click.option("--cache", "cache_mb", type=click.IntRange(1), default=64, show_default=True,
+                     help="MB of decoded pixels that a rank keeps."),
+        threads_option,
+        stall_option,
+        config_option,
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def prediction_files(directory: Path) -> list[Path]:
     """The prediction files of a folder, or the one named. Raises UsageError if there is none."""
     found = [directory] if directory.is_file() else sorted(directory.glob("*.h5"))

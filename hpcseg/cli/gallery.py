@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hpcseg.cli import config_option, scene_options, stall_option, threads_option
+from hpcseg.cli import run_options, scene_options
 from hpcseg.cli.gallery_evaluate import evaluate
 from hpcseg.cli.gallery_train import train
 from hpcseg.cli.gallery_views import search, show
@@ -38,12 +38,7 @@ def reading_options(function: Callable) -> Callable:
         scene_options,
         click.option("--mask", default="", metavar="FILE[:RULE]", help="Raster on the scenes' grid that says where data are."),
         click.option("--core", type=click.IntRange(0), default=0, help="Edge of what is read at once: whole cells. Default: about 512."),
-        click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read."),
-        click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1."),
-        click.option("--cache", "cache_mb", type=click.IntRange(1), default=64, show_default=True, help="MB of pixels that a rank keeps."),
-        threads_option,
-        stall_option,
-        config_option,
+        run_options,
         click.pass_obj,
     )):  # fmt: skip
         function = option(function)

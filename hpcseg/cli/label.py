@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hpcseg.cli import Words, config_option, scene_options, stall_option, threads_option
+from hpcseg.cli import Words, run_options, scene_options
 from hpcseg.environment import stop_requested
 from hpcseg.kernels.ice import Rule
 from hpcseg.kernels.rays import MODES, Sfs
@@ -39,12 +39,7 @@ def label_options(function: Callable) -> Callable:
         click.option("--core", type=click.IntRange(0), default=0, help="Edge of what a tile writes. Default: the teacher's."),
         scene_options,
         click.option("--overwrite", is_flag=True, help="Remove earlier labels of these scenes instead of resuming them."),
-        click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read."),
-        click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1."),
-        click.option("--cache", "cache_mb", type=click.IntRange(1), default=64, show_default=True, help="MB of pixels that a rank keeps."),
-        threads_option,
-        stall_option,
-        config_option,
+        run_options,
         click.pass_obj,
     )):  # fmt: skip
         function = option(function)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hpcseg.cli import config_option, scene_options, stall_option, threads_option
+from hpcseg.cli import run_options, scene_options
 from hpcseg.environment import stop_requested
 from hpcseg.gallery.predict import opener_of
 from hpcseg.inference.options import Options
@@ -33,17 +33,11 @@ def mapping_options(command: Callable) -> Callable:
         click.option("--any-resolution", is_flag=True, help="Map scenes whose resolution is not the model's."),
         click.option("--resample", is_flag=True, help="Read scenes of another resolution at the model's."),
         click.option("--overwrite", is_flag=True, help="Remove earlier maps of these scenes instead of resuming them."),
-        click.option("--strict", is_flag=True, help="Stop at the first tile that cannot be read."),
         click.option("--compile", is_flag=True, help="torch.compile the network."),
         click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a forward pass on a GPU."),
         click.option("--gallery-memory", type=click.IntRange(1), default=2000, show_default=True,
                      help="MB that the networks of a gallery take at most on a rank; fewer mean that they are loaded again."),
-        click.option("--readers", type=click.IntRange(0), default=0, help="Reader threads of a rank. Default: 1 on a CPU, more on a GPU."),
-        click.option("--cache", "cache_mb", type=click.IntRange(1), default=64, show_default=True,
-                     help="MB of decoded pixels that a rank keeps."),
-        threads_option,
-        stall_option,
-        config_option,
+        run_options,
     )):  # fmt: skip
         command = option(command)
     return command

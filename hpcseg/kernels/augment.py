@@ -10,12 +10,12 @@ from numba import njit
 def place(values, valid, truth, turn, flip, gain, x, y):
     """Write one sample into its place of a batch, turned by `turn` quarter turns and then, if `flip`, mirrored left to right.
 
-    values: float32 (n, n * b), pixel-interleaved. valid: u8 (n, n). truth: u8 (n, n), 255 = not labelled. gain: float32, factor of
-    valid values after normalisation, per band (b,), with offset in the second row: (2, b). x: float32 (n, n, b). y: u8 (n, n),
-    255 also where valid is 0.
-    Returns the number of labelled pixels.
+    values: float32 (n, n * b), pixel-interleaved. valid: u8 (n, n). truth: u8 (c, n, n), planes of labels, 255 = not
+    labelled. gain: float32 (2, b), factor and offset of a band's valid values after normalisation. x: float32 (n, n, b).
+    y: u8 (c, n, n), 255 also where valid is 0.
+    Returns the number of labels that are not 255.
     """
-    n, bands = y.shape[0], x.shape[2]
+    n, bands = valid.shape[0], x.shape[2]
     labelled = 0
     for i in range(n):
         for j in range(n):
@@ -27,6 +27,7 @@ def place(values, valid, truth, turn, flip, gain, x, y):
             for b in range(bands):
                 value = values[r, c * bands + b]
                 x[i, j, b] = value * gain[0, b] + gain[1, b] if seen else value
-            y[i, j] = truth[r, c] if seen else np.uint8(255)
-            labelled += y[i, j] != 255
+            for k in range(len(y)):
+                y[k, i, j] = truth[k, r, c] if seen else np.uint8(255)
+                labelled += y[k, i, j] != 255
     return labelled

@@ -173,14 +173,9 @@ def read_sample(shelf: Shelf, settings: Settings, task: Task, room: tuple[np.nda
         raise ReadError(f"{error}; training stops: leave this scene out, or repair it") from error
     turn, flip, gain = changes(settings, len(shelf.scenes[scene].bands), rng)
     x = task.batch.x[task.slot].permute(1, 2, 0).numpy()
-    y = task.batch.y[task.slot].numpy()
-    if truth.ndim == 2:
-        return int(place(values, valid, truth, turn, flip, gain, x, y))
-    # The pixels once, with the first class.
-    return sum(
-        int(place(values, valid, plane, turn, flip, gain[:, : 0 if k else None], x[..., : 0 if k else None], y[k]))
-        for k, plane in enumerate(truth)
-    )
+    planes = (-1, *valid.shape)
+    y = task.batch.y[task.slot].numpy().reshape(planes)
+    return int(place(values, valid, truth.reshape(planes), turn, flip, gain, x, y))
 
 
 def moved(samples: Samples, sample: int, settings: Settings, rng: np.random.Generator) -> Window:

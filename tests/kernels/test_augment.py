@@ -36,7 +36,7 @@ def kernel(request):
 def test_turned_then_mirrored_as_numpy_does(kernel, turn, flip, bands):
     values, valid, truth, gain = sample(7, bands, seed=turn)
     x, y = np.full((7, 7, bands), np.nan, np.float32), np.full((7, 7), 99, np.uint8)
-    labelled = kernel(values, valid, truth, turn, flip, gain, x, y)
+    labelled = kernel(values, valid, truth[None], turn, flip, gain, x, y[None])
     wanted_x, wanted_y = reference(values, valid, truth, turn, flip, gain)
     np.testing.assert_allclose(x, wanted_x, rtol=1e-6)
     np.testing.assert_array_equal(y, wanted_y)
@@ -47,7 +47,7 @@ def test_no_data_is_neither_brightened_nor_labelled(kernel):
     values, valid, truth, gain = sample(5, 2)
     valid[:], values[:] = 0, 0
     x, y = np.ones((5, 5, 2), np.float32), np.zeros((5, 5), np.uint8)
-    assert kernel(values, valid, truth, 1, True, gain, x, y) == 0
+    assert kernel(values, valid, truth[None], 1, True, gain, x, y[None]) == 0
     assert not x.any()
     assert (y == 255).all()
 
@@ -55,6 +55,15 @@ def test_no_data_is_neither_brightened_nor_labelled(kernel):
 def test_it_writes_into_a_slot_of_a_larger_batch(kernel):
     values, valid, truth, gain = sample(4, 3)
     batch = np.full((2, 4, 4, 3), 7, np.float32)
-    kernel(values, valid, truth, 2, False, gain, batch[1], np.empty((4, 4), np.uint8))
+    kernel(values, valid, truth[None], 2, False, gain, batch[1], np.empty((1, 4, 4), np.uint8))
     assert (batch[0] == 7).all()
     np.testing.assert_allclose(batch[1], reference(values, valid, truth, 2, False, gain)[0], rtol=1e-6)
+
+
+def test_every_plane_of_labels_is_turned_alike(kernel):
+    values, valid, truth, gain = sample(6, 1)
+    planes = np.stack([truth, (truth + 3) % 250, truth[::-1]])
+    y = np.empty_like(planes)
+    kernel(values, valid, planes, 3, True, gain, np.empty((6, 6, 1), np.float32), y)
+    for plane, found in zip(planes, y, strict=True):
+        np.testing.assert_array_equal(found, reference(values, valid, plane, 3, True, gain)[1])

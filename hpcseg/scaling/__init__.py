@@ -1,0 +1,1 @@
+"""Scaling studies: run a stage over ranks, tile sizes and precisions, say how it scales, and look past the machine."""

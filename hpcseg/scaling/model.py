@@ -25,7 +25,7 @@ class Spread(NamedTuple):
     median: float
     least: float
     most: float
-    count: int
+    runs: int
 
 
 class Pop(NamedTuple):
@@ -37,7 +37,7 @@ class Pop(NamedTuple):
 
 
 def spread_of(values: Iterable[float]) -> Spread:
-    """Median, least and most of at least one value."""
+    """Of at least one value."""
     found = list(values)
     return Spread(median(found), min(found), max(found), len(found))
 

@@ -39,6 +39,13 @@ def _share(name: str, default: float, text: str) -> Callable:
     return click.option(name, type=click.FloatRange(0, 1, max_open=True), default=default, show_default=True, help=text)
 
 
+def _write(kind: Callable[..., list[Path]], directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+    """Write scenes of a kind and say which files there are."""
+    for path in kind(directory, count, *size, seed, **look):
+        print(f"wrote {path}")
+    return 0
+
+
 class Kinds(click.Group):
     """The kinds of scenes, as commands of their own; another kind is refused with the valid ones."""
 
@@ -66,11 +73,9 @@ def command() -> None:
     help="Closed pack ice with leads and fields of thin ice of about this width, such as 20 to 800, in place of floes.",
 )
 @click.option("--degrade", is_flag=True, help="As poorer cameras see them: blur, gamma, exposure, colour cast, haze, noise.")
-def ice(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+def ice(**words: Any) -> int:
     """Sea ice in visible light, RGB u8; truth 0 open water, 1 thin ice, 2 thick ice, 255 no data."""
-    for path in synthetic.ice(directory, count, *size, seed, **look):
-        print(f"wrote {path}")
-    return 0
+    return _write(synthetic.ice, **words)
 
 
 @command.command("sar")
@@ -81,14 +86,12 @@ def ice(directory: Path, size: tuple[int, int], count: int, seed: int, **look: A
 @_share("--shadow", 0.02, "Share in radar shadow, dark as water.")
 @click.option("--looks", type=click.FloatRange(1), default=4.4, show_default=True, help="Looks of the speckle; 1 is the roughest.")
 @click.option("--scale", type=click.Choice(["amplitude", "power", "db"]), default="power", show_default=True, help="Scale of the values.")
-def sar(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+def sar(**words: Any) -> int:
     """Radar backscatter (C band, VV) of a river landscape, f32; truth 0 dry, 1 permanent water, 2 flood, 255 no data.
 
     A swath has near-zero border noise along its edges, which is no data in the truth; no data itself is 0.
     """
-    for path in synthetic.sar(directory, count, *size, seed, **look):
-        print(f"wrote {path}")
-    return 0
+    return _write(synthetic.sar, **words)
 
 
 @command.command("buildings")
@@ -96,11 +99,9 @@ def sar(directory: Path, size: tuple[int, int], count: int, seed: int, **look: A
 @_share("--settled", 0.7, "Share of districts with streets and houses; the others are fields.")
 @_share("--woods", 0.2, "Share of open ground under trees.")
 @click.option("--pixel", type=click.FloatRange(0.05, 2), default=0.4, show_default=True, metavar="METRES", help="Edge of a pixel.")
-def buildings(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+def buildings(**words: Any) -> int:
     """Towns in visible light, RGB u8; truth 0 open, 1 building, 255 no data."""
-    for path in synthetic.buildings(directory, count, *size, seed, **look):
-        print(f"wrote {path}")
-    return 0
+    return _write(synthetic.buildings, **words)
 
 
 @command.command("animals")
@@ -109,8 +110,6 @@ def buildings(directory: Path, size: tuple[int, int], count: int, seed: int, **l
 @click.option("--lookalikes", type=click.FloatRange(0, 1), default=1.0, show_default=True,
               help="Melt holes, blocks of ice and shadows; 1 = some 110 in a hectare.")  # fmt: skip
 @click.option("--pixel", type=click.FloatRange(0.05, 1), default=0.2, show_default=True, metavar="METRES", help="Edge of a pixel.")
-def animals(directory: Path, size: tuple[int, int], count: int, seed: int, **look: Any) -> int:
+def animals(**words: Any) -> int:
     """Animals along cracks in sea ice, RGB u8, among what resembles them; truth are points: truth/*.geojson, and animals.csv of all."""
-    for path in synthetic.animals(directory, count, *size, seed, **look):
-        print(f"wrote {path}")
-    return 0
+    return _write(synthetic.animals, **words)

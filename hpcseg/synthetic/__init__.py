@@ -8,8 +8,5 @@ from hpcseg.synthetic.buildings import BuildingScene, buildings
 from hpcseg.synthetic.camera import Camera, draw_camera
 from hpcseg.synthetic.ice import IceScene, ice
 from hpcseg.synthetic.sar import SarScene, sar
-from hpcseg.synthetic.scene import write_scene
 
-__all__ = [
-    "AnimalScene", "BuildingScene", "Camera", "IceScene", "SarScene", "animals", "buildings", "draw_camera", "ice", "sar", "write_scene",
-]  # fmt: skip
+__all__ = ["AnimalScene", "BuildingScene", "Camera", "IceScene", "SarScene", "animals", "buildings", "draw_camera", "ice", "sar"]

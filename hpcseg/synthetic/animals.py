@@ -64,7 +64,6 @@ class AnimalScene(Fields):
     pixel: float = 0.2
     density: float = 0.5
     lookalikes: float = 1.0
-    swath: bool = False
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1 or self.seed < 0 or not 0.05 <= self.pixel <= 1:
@@ -204,8 +203,7 @@ def write_animals(scene: AnimalScene, path: Path, truth: Path, block: int) -> np
         found.append(points)
         return picture
 
-    nodata = 0 if scene.swath else None
-    write_scene(path, scene.height, scene.width, "u1", 3, make_block, block=block, nodata=nodata, place=place, overviews=scene.swath)
+    write_scene(scene, path, make_block, place, block)
     points = np.concatenate(found)
     points = points[np.lexsort((points[:, 1], points[:, 0]))]
     points = np.concatenate([points, _on_ground(points, place)], 1)

@@ -10,8 +10,7 @@ import numpy as np
 
 from hpcseg.errors import UsageError
 from hpcseg.kernels import noise, towns
-from hpcseg.raster import create_geotiff
-from hpcseg.synthetic.scene import Fields, Sheet, write_scene
+from hpcseg.synthetic.scene import Fields, Sheet, write_with_truth
 from hpcseg.tiles import Window
 
 # The plain of the lower Garonne, UTM 31 N.
@@ -51,7 +50,6 @@ class BuildingScene(Fields):
     pixel: float = 0.4
     settled: float = 0.7
     woods: float = 0.2
-    swath: bool = False
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1 or self.seed < 0 or not 0.05 <= self.pixel <= 2:
@@ -145,24 +143,9 @@ def buildings(directory: Path | str, count: int, height: int, width: int, seed: 
         raise UsageError(f"synthetic buildings: count {count} and block {block} want 1 or more")
     scenes = [BuildingScene(seed, index, height, width, **look) for index in range(count)]  # type: ignore[arg-type]
     directory = Path(directory)
-    (directory / "truth").mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for scene in scenes:
         paths = directory / f"buildings_{scene.index:03d}.tif", directory / "truth" / f"buildings_{scene.index:03d}.tif"
-        write_buildings(scene, *paths, block)
+        write_with_truth(scene, *paths, Sheet(32631, PLAIN, scene.pixel).place(scene), block)
         written += paths
     return written
-
-
-def write_buildings(scene: BuildingScene, path: Path, truth: Path, block: int) -> None:
-    """Write one scene and its truth in one pass."""
-    place, shape = Sheet(32631, PLAIN, scene.pixel).place(scene), (scene.height, scene.width)
-    with create_geotiff(truth, (1, *shape), "u1", place, nodata=noise.NODATA) as put_truth:
-
-        def make_block(window: Window) -> np.ndarray:
-            picture, roofs = scene.block(window)
-            put_truth(window, roofs[None])
-            return picture
-
-        nodata = 0 if scene.swath else None
-        write_scene(path, *shape, "u1", 3, make_block, block=block, nodata=nodata, place=place, overviews=scene.swath)

@@ -11,9 +11,8 @@ import numpy as np
 
 from hpcseg.errors import UsageError
 from hpcseg.kernels import noise
-from hpcseg.raster import create_geotiff
 from hpcseg.synthetic.camera import Camera, draw_camera
-from hpcseg.synthetic.scene import FRAM, Fields, write_scene
+from hpcseg.synthetic.scene import FRAM, Fields, write_with_truth
 from hpcseg.tiles import Window
 
 # Deviation of the sum of two uniform values of range 1.
@@ -68,7 +67,6 @@ class IceScene(Fields):
     scale: float = 1.0
     clouds: float = 0.1
     ponds: float = 0.0
-    swath: bool = False
     degrade: bool = False
     lead_width: float = 0.0
 
@@ -201,25 +199,10 @@ def ice(
             f"scale {scale} more than 0, clouds {clouds} and ponds {ponds} a share of 0 to below 1, lead width {lead_width} 0 or more"
         )
     directory = Path(directory)
-    (directory / "truth").mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for index in range(count):
-        scene = IceScene(seed, index, height, width, scale, clouds, ponds, swath, degrade, lead_width)
+        scene = IceScene(seed, index, height, width, scale, clouds, ponds, degrade, lead_width, swath=swath)
         paths = directory / f"ice_{index:03d}.tif", directory / "truth" / f"ice_{index:03d}.tif"
-        write_ice(scene, *paths, block)
+        write_with_truth(scene, *paths, FRAM.place(scene), block)
         written += paths
     return written
-
-
-def write_ice(scene: IceScene, path: Path, truth: Path, block: int) -> None:
-    """Write one scene and its truth in one pass."""
-    place, shape = FRAM.place(scene), (scene.height, scene.width)
-    with create_geotiff(truth, (1, *shape), "u1", place, nodata=noise.NODATA) as put_truth:
-
-        def make_block(window: Window) -> np.ndarray:
-            picture, surface = scene.block(window)
-            put_truth(window, surface[None])
-            return picture
-
-        nodata = 0 if scene.swath else None
-        write_scene(path, *shape, "u1", 3, make_block, block=block, nodata=nodata, place=place, overviews=scene.swath)

@@ -15,8 +15,7 @@ import numpy as np
 
 from hpcseg.errors import UsageError
 from hpcseg.kernels import noise, speckle
-from hpcseg.raster import create_geotiff
-from hpcseg.synthetic.scene import Fields, Sheet, write_scene
+from hpcseg.synthetic.scene import Fields, Sheet, write_scene, write_with_truth
 from hpcseg.tiles import Window
 
 DRY, WATER, FLOOD = 0, 1, 2
@@ -58,13 +57,15 @@ class SarScene(Fields):
     border noise lies along the edges. Raises UsageError.
     """
 
+    dtype = "f4"
+    bands = 1
+
     water: float = 0.05
     flood: float = 0.0
     wind: float = 0.3
     shadow: float = 0.02
     looks: float = 4.4
     scale: Scale = "power"
-    swath: bool = False
 
     def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in ("water", "flood", "wind", "shadow")}
@@ -202,26 +203,11 @@ def sar(directory: Path | str, count: int, height: int, width: int, seed: int, *
     directory = Path(directory)
     written: list[Path] = []
     for scene in scenes:
-        name = f"sar_{scene.index:03d}.tif"
-        paths = [directory / name, *([directory / "before" / name] if scene.flood else []), directory / "truth" / name]
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_sar(scene, paths, block)
-        written += paths
+        name, place = f"sar_{scene.index:03d}.tif", GARONNE.place(scene)
+        path, before, truth = directory / name, directory / "before" / name, directory / "truth" / name
+        write_with_truth(scene, path, truth, place, block)
+        if scene.flood:
+            before.parent.mkdir(exist_ok=True)
+            write_scene(scene, before, scene.before, place, block)
+        written += [path, before, truth] if scene.flood else [path, truth]
     return written
-
-
-def write_sar(scene: SarScene, paths: list[Path], block: int) -> None:
-    """Write one scene and, in the same pass, its truth, the last of the paths; between them the scene before the flood, if any."""
-    place, shape = GARONNE.place(scene), (scene.height, scene.width)
-    nodata = 0.0 if scene.swath else None
-    with create_geotiff(paths[-1], (1, *shape), "u1", place, nodata=noise.NODATA) as put_truth:
-
-        def make_block(window: Window) -> np.ndarray:
-            picture, truth = scene.block(window)
-            put_truth(window, truth[None])
-            return picture
-
-        write_scene(paths[0], *shape, "f4", 1, make_block, block=block, nodata=nodata, place=place, overviews=scene.swath)
-    if scene.flood:
-        write_scene(paths[1], *shape, "f4", 1, scene.before, block=block, nodata=nodata, place=place, overviews=scene.swath)

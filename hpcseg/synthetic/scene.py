@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,12 +21,24 @@ TILT = 0.14
 
 @dataclass(frozen=True)
 class Fields:
-    """A scene as a function of the pixel: all that is random in it comes from fields of its own keys."""
+    """A scene as a function of the pixel: all that is random in it comes from fields of its own keys.
+
+    dtype, bands: of its pictures. swath: the corners hold no data, which is 0.
+    """
+
+    dtype: ClassVar[str] = "u1"
+    bands: ClassVar[int] = 3
 
     seed: int
     index: int
     height: int
     width: int
+    _: KW_ONLY
+    swath: bool = False
+
+    def block(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """The window's picture, (bands, h, w) of dtype, and its truth."""
+        raise NotImplementedError
 
     def key(self, name: str) -> np.uint64:
         """The key of one of the scene's fields."""
@@ -73,18 +86,28 @@ class Sheet:
 FRAM = Sheet(3413, (600_000.0, -820_000.0))
 
 
-def write_scene(
-    path: Path | str, height: int, width: int, dtype: str, bands: int, make_block: Callable[[Window], np.ndarray], *,
-    block: int = 512, nodata: float | None = None, place: Georeference | None = None, overviews: bool = False,
-) -> None:  # fmt: skip
-    """Write a GeoTIFF block by block; make_block(window) returns the window's pixels, (bands, h, w) of `dtype`.
+def write_scene(scene: Fields, path: Path | str, make_block: Callable[[Window], np.ndarray], place: Georeference, block: int) -> None:
+    """Write a picture as GeoTIFF; make_block(window) returns its pixels, (bands, h, w) of the scene's dtype.
 
-    Blocks of `block` pixels come row by row, each pixel once. place: default Fram Strait. Other arguments are those of
-    raster.create_geotiff.
+    Blocks of `block` pixels come row by row, each pixel once. That of a swath declares its no data and has overviews.
     """
-    grid = Grid(height, width, block, 0)
-    place = place or FRAM.place(Fields(0, 0, height, width))
-    with create_geotiff(path, (bands, height, width), dtype, place, nodata=nodata, overviews=overviews) as put:
+    grid, shape = Grid(scene.height, scene.width, block, 0), (scene.bands, scene.height, scene.width)
+    nodata = 0 if scene.swath else None
+    with create_geotiff(path, shape, scene.dtype, place, nodata=nodata, overviews=scene.swath) as put:
         for tile in range(grid.size):
             window = grid.core_window(tile)
             put(window, make_block(window))
+
+
+def write_with_truth(scene: Fields, path: Path, truth: Path, place: Georeference, block: int) -> None:
+    """Write a scene and, in the same pass, its truth, u8 (h, w), 255 = no data; their folders are made."""
+    for each in (path, truth):
+        each.parent.mkdir(parents=True, exist_ok=True)
+    with create_geotiff(truth, (1, scene.height, scene.width), "u1", place, nodata=noise.NODATA) as put_truth:
+
+        def make_block(window: Window) -> np.ndarray:
+            picture, labels = scene.block(window)
+            put_truth(window, labels[None])
+            return picture
+
+        write_scene(scene, path, make_block, place, block)

@@ -10,6 +10,7 @@ from hpcseg import synthetic
 from hpcseg.errors import UsageError
 from hpcseg.kernels.noise import NODATA, THICK, THIN, WATER
 from hpcseg.synthetic import IceScene
+from hpcseg.synthetic.scene import FRAM, Fields, write_scene
 from hpcseg.tiles import Grid, Window
 
 
@@ -182,12 +183,20 @@ def test_a_swath_leaves_its_corners_empty(tmp_path):
     assert abs((band.GetOverview(0).ReadAsArray() == 0).mean() - empty.mean()) < 0.01
 
 
+class Ramp(Fields):
+    """Rows and columns as pixels."""
+
+    dtype = "u2"
+    bands = 2
+
+
 def test_write_scene_streams_any_type(tmp_path):
     def make_block(window):
         row, col = np.ogrid[window.row : window.stop[0], window.col : window.stop[1]]
         return np.stack([row + 0 * col, 0 * row + col]).astype(np.uint16)
 
-    synthetic.write_scene(tmp_path / "ramp.tif", 70, 90, "u2", 2, make_block, block=32)
+    ramp = Ramp(0, 0, 70, 90)
+    write_scene(ramp, tmp_path / "ramp.tif", make_block, FRAM.place(ramp), 32)
     np.testing.assert_array_equal(read(tmp_path / "ramp.tif"), np.indices((70, 90)))
     assert [p.name for p in tmp_path.iterdir()] == ["ramp.tif"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from short_suite import LATER
 from torch import nn
 
+from hpcseg.cli import execute
 from hpcseg.config import Class, ModelSpec, Normalisation, encode_toml
 from hpcseg.models import build
 from hpcseg.mpi import MPI, Comm, self_comm
@@ -47,6 +49,18 @@ def alone() -> Iterator[Comm]:
     MPI.Init_thread(MPI.THREAD_MULTIPLE)
     yield self_comm()
     MPI.Finalize()
+
+
+@pytest.fixture
+def hpcseg(alone: Comm, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """hpcseg(command, words..., first=True) runs a command in this process; gives its code, standard output and standard error."""
+
+    def run(name: str, *words: object, first: bool = True) -> tuple[int, str, str]:
+        command = import_module(f"hpcseg.cli.{name}").command
+        code = execute(command, [str(word) for word in words], alone, first)
+        return code, *capsys.readouterr()
+
+    return run
 
 
 def initialise(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -8,20 +8,7 @@ import json
 import pytest
 
 from hpcseg import store
-from hpcseg.cli import execute
 from hpcseg.errors import StoppedError
-
-
-@pytest.fixture
-def hpcseg(alone, capsys):
-    """hpcseg(words...) runs a command in this process; gives code, standard output and standard error."""
-
-    def run(name, *words, first=True):
-        module = importlib.import_module(f"hpcseg.cli.{name}")
-        code = execute(module.command, [str(word) for word in words], alone, first)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

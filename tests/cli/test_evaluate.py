@@ -9,21 +9,7 @@ import pytest
 from maps import blurred, patches, write_map
 from mpi.launch import needs_mpirun, run
 
-from hpcseg.cli import execute
-from hpcseg.cli.evaluate import command
-
 NUMBERS = {"a": (300, 400), "b": (1100, 700)}
-
-
-@pytest.fixture
-def hpcseg(alone, capsys):
-    """hpcseg(words...) runs the command in this process; gives code, standard output and standard error."""
-
-    def call(*words):
-        code = execute(command, [str(word) for word in words], alone, True)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -46,7 +32,7 @@ def values(text):
 
 
 def test_figures_are_printed_and_written(hpcseg, folder):
-    code, out, error = hpcseg(folder / "maps", "--labels", folder / "truth", "--classes-map", MAP)
+    code, out, error = hpcseg("evaluate", folder / "maps", "--labels", folder / "truth", "--classes-map", MAP)
     assert (code, error) == (0, "")
     report, lines = json.loads((folder / "maps" / "evaluation.json").read_text()), values(out)
     assert float(lines["f1_roof"]) == pytest.approx(report["pooled"]["classes"][1]["f1"], abs=1e-6)
@@ -62,21 +48,21 @@ def test_what_labels_mean_comes_from_a_file_or_the_configuration_too(hpcseg, fol
     (folder / "train.toml").write_text(f"epochs = 3\n[labels]\nmap = {{{inline}}}\n")
     (folder / "run.toml").write_text(f"classes-map = {{{inline}}}\n" if way == "table" else f'classes-map = "{MAP}"\n')
     words = ("--classes-map", folder / "train.toml") if way == "file" else ("--config", folder / "run.toml")
-    hpcseg(folder / "maps", "--labels", folder / "truth", "--classes-map", MAP, "--json", folder / "wanted.json")
-    code, _, error = hpcseg(folder / "maps", "--labels", folder / "truth", *words, "--json", folder / "found.json")
+    hpcseg("evaluate", folder / "maps", "--labels", folder / "truth", "--classes-map", MAP, "--json", folder / "wanted.json")
+    code, _, error = hpcseg("evaluate", folder / "maps", "--labels", folder / "truth", *words, "--json", folder / "found.json")
     assert (code, error) == (0, "")
     assert (folder / "found.json").read_text() == (folder / "wanted.json").read_text()
 
 
 def test_flags_complete_the_specification(hpcseg, folder):
     words = (folder / "maps", "--labels", folder / "truth", "--classes-map", "0=ground,200=roof")
-    assert hpcseg(*words)[0] == 2
-    assert hpcseg(*words, "--ignore", "9")[0] == 0
+    assert hpcseg("evaluate", *words)[0] == 2
+    assert hpcseg("evaluate", *words, "--ignore", "9")[0] == 0
 
 
 def test_pictures_stand_beside_the_maps(hpcseg, folder):
     words = ("--classes-map", MAP, "--png", "--png-scenes", 1, "--scenes", folder / "scenes", "--border", 2)
-    code, out, _ = hpcseg(folder / "maps", "--labels", folder / "truth", *words)
+    code, out, _ = hpcseg("evaluate", folder / "maps", "--labels", folder / "truth", *words)
     assert code == 0
     assert [path.name for path in folder.rglob("*.png")] == ["a_evaluation.png"]
     assert "wrote" in out
@@ -85,7 +71,7 @@ def test_pictures_stand_beside_the_maps(hpcseg, folder):
 
 def test_a_map_that_cannot_be_judged_is_named_with_exit_code_3(hpcseg, folder, make_scene):
     make_scene(folder / "truth" / "b_mask.tif", 1100, 701, 1, pixels=np.zeros((1, 1100, 701)), transform=None, epsg=None)
-    code, out, _ = hpcseg(folder / "maps", "--labels", folder / "truth", "--classes-map", MAP)
+    code, out, _ = hpcseg("evaluate", folder / "maps", "--labels", folder / "truth", "--classes-map", MAP)
     assert code == 3
     assert "skipped b: " in out
     assert "1100x701" in out
@@ -109,7 +95,7 @@ def test_a_map_that_cannot_be_judged_is_named_with_exit_code_3(hpcseg, folder, m
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
 def test_wrong_use_is_one_line_that_names_it(hpcseg, folder, words, named):
-    code, out, error = hpcseg(folder / "maps", "--labels", folder / "truth", *words)
+    code, out, error = hpcseg("evaluate", folder / "maps", "--labels", folder / "truth", *words)
     assert (code, out) == (2, "")
     assert error.startswith("hpcseg: ")
     assert error.count("\n") == 1
@@ -118,7 +104,7 @@ def test_wrong_use_is_one_line_that_names_it(hpcseg, folder, words, named):
 
 
 def test_without_labels_it_is_said_what_to_give(hpcseg, folder):
-    code, _, error = hpcseg(folder / "maps")
+    code, _, error = hpcseg("evaluate", folder / "maps")
     assert code == 2
     assert "no scene has labels" in error
 
@@ -128,7 +114,7 @@ def test_without_labels_it_is_said_what_to_give(hpcseg, folder):
 @pytest.mark.parametrize("ranks", [3, pytest.param(2, marks=pytest.mark.long)])
 def test_the_report_is_the_same_for_one_rank_and(ranks, hpcseg, folder):
     words = (folder / "maps", "--labels", folder / "truth", "--classes-map", MAP, "--border", 3, "--block", 200)
-    assert hpcseg(*words, "--json", folder / "one.json")[0] == 0
+    assert hpcseg("evaluate", *words, "--json", folder / "one.json")[0] == 0
     result = run(ranks, "evaluate", *words, "--json", folder / "many.json", "--png")
     assert (folder / "one.json").read_bytes() == (folder / "many.json").read_bytes()
     assert len(list(folder.glob("*_evaluation.png"))) == 2

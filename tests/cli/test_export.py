@@ -8,20 +8,6 @@ from maps import write_map
 from mpi.launch import needs_mpirun, run
 from whole import random_labels
 
-from hpcseg.cli import execute
-from hpcseg.cli.export import command
-
-
-@pytest.fixture
-def hpcseg(alone, capsys):
-    """hpcseg(words...) runs the command in this process; gives code, standard output and standard error."""
-
-    def call(*words):
-        code = execute(command, [str(word) for word in words], alone, True)
-        return code, *capsys.readouterr()
-
-    return call
-
 
 @pytest.fixture
 def folder(tmp_path):
@@ -38,12 +24,12 @@ def test_objects_are_written_beside_the_map_and_told_by_class(hpcseg, tmp_path):
     labels = np.zeros((40, 50), np.uint8)
     labels[3:6, 4:9] = labels[6, 9] = 1
     path = write_map(tmp_path / "s.h5", labels)
-    code, out, error = hpcseg(tmp_path, "--to", "objects", "--classes", "roof")
+    code, out, error = hpcseg("export", tmp_path, "--to", "objects", "--classes", "roof")
     assert (code, error) == (0, "")
     assert out.splitlines() == [f"wrote {path.with_name(f's_objects.{kind}')}" for kind in ("gpkg", "csv", "png")] + [
         "note: roof: 1 objects, 16 px"
     ]
-    _, out, _ = hpcseg(tmp_path, "--to", "objects", "--connectivity", "4", "--min-area-px", "2")
+    _, out, _ = hpcseg("export", tmp_path, "--to", "objects", "--connectivity", "4", "--min-area-px", "2")
     assert "note: roof: 1 objects, 15 px" in out
 
 
@@ -58,7 +44,7 @@ def test_objects_are_written_beside_the_map_and_told_by_class(hpcseg, tmp_path):
 )
 def test_wrong_use_is_one_line(hpcseg, tmp_path, words, named):
     write_map(tmp_path / "s.h5", random_labels(0, (50, 50)))
-    code, _, error = hpcseg(tmp_path, "--to", "objects", *words)
+    code, _, error = hpcseg("export", tmp_path, "--to", "objects", *words)
     assert code == 2
     assert named in error
     assert error.count("\n") == 1
@@ -67,7 +53,7 @@ def test_wrong_use_is_one_line(hpcseg, tmp_path, words, named):
 def test_a_map_that_does_not_fit_is_skipped_with_exit_code_3(hpcseg, tmp_path):
     write_map(tmp_path / "a.h5", random_labels(0, (50, 50)))
     (tmp_path / "b.h5").write_bytes(b"nothing")
-    code, out, _ = hpcseg(tmp_path, "--to", "objects")
+    code, out, _ = hpcseg("export", tmp_path, "--to", "objects")
     assert code == 3
     assert "skipped b: " in out
 
@@ -76,7 +62,7 @@ def test_a_map_that_does_not_fit_is_skipped_with_exit_code_3(hpcseg, tmp_path):
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [3, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 7))])
 def test_ranks_change_no_byte(hpcseg, folder, ranks):
-    hpcseg(folder / "maps", "--to", "objects", "--out", folder / "one", "--threads", 1)
+    hpcseg("export", folder / "maps", "--to", "objects", "--out", folder / "one", "--threads", 1)
     run(ranks, "export", folder / "maps", "--to", "objects", "--out", folder / "many", "--threads", 1)
     names = sorted(each.name for each in (folder / "one").iterdir())
     assert names == sorted(f"{name}_objects.{kind}" for name in "abc" for kind in ("csv", "gpkg", "png"))

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
-
-from hpcseg.cli import execute
-
-
-@pytest.fixture
-def hpcseg(alone, capsys):
-    def run(*words):
-        module = importlib.import_module("hpcseg.cli.label")
-        code = execute(module.command, [str(word) for word in words], alone, True)
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_a_teacher_labels_and_says_what_it_saw(hpcseg, make_scene, tmp_path):
     scene = make_scene(tmp_path / "a.tif", 100, 120)
-    code, out, _ = hpcseg("ice", scene, "--out", tmp_path / "o", "--filter", "none")
+    code, out, _ = hpcseg("label", "ice", scene, "--out", tmp_path / "o", "--filter", "none")
     assert code == 0
     assert out.startswith("a: open water ")
     assert "tiles=1 of 1" in out
@@ -30,7 +16,7 @@ def test_a_teacher_labels_and_says_what_it_saw(hpcseg, make_scene, tmp_path):
 
 def test_bands_may_come_from_several_files(hpcseg, make_scene, tmp_path):
     one, two = (make_scene(tmp_path / f"{k}.tif", 60, 60, 1, seed=k) for k in (1, 2))
-    code, out, _ = hpcseg("index", f"{one}+{two}", "--out", tmp_path / "o", "--above", "0.1", "--bands", "2,1", "--name", "water")
+    code, out, _ = hpcseg("label", "index", f"{one}+{two}", "--out", tmp_path / "o", "--above", "0.1", "--bands", "2,1", "--name", "water")
     assert (code, "water " in out) == (0, True)
 
 
@@ -38,7 +24,7 @@ def test_a_manifest_with_scenes_before_makes_a_map_of_floods(hpcseg, make_scene,
     for name, seed in (("after", 1), ("before", 2)):
         make_scene(tmp_path / f"{name}.tif", 60, 60, 1, seed=seed)
     (tmp_path / "m.csv").write_text("scene,before\nafter.tif,before.tif\n")
-    code, out, _ = hpcseg("water", tmp_path / "m.csv", "--scale", "db", "--fallback", "100", "--out", tmp_path / "o")
+    code, out, _ = hpcseg("label", "water", tmp_path / "m.csv", "--scale", "db", "--fallback", "100", "--out", tmp_path / "o")
     assert (code, "permanent " in out, "flood " in out) == (0, True, True)
 
 
@@ -65,7 +51,7 @@ def test_a_manifest_with_scenes_before_makes_a_map_of_floods(hpcseg, make_scene,
 )
 def test_wrong_use_is_one_line_that_names_it(hpcseg, make_scene, tmp_path, words, named):
     scene = make_scene(tmp_path / "a.tif", 50, 50)
-    code, _, text = hpcseg(*(word.format(tif=scene, out=tmp_path / "o") for word in words))
+    code, _, text = hpcseg("label", *(word.format(tif=scene, out=tmp_path / "o") for word in words))
     assert code == 2, text
     assert text.count("\n") == 1
     assert all(part in text for part in named), text

@@ -10,8 +10,6 @@ import pytest
 from maps import write_map
 from matplotlib import image
 
-from hpcseg.cli import execute
-from hpcseg.cli.evaluate import command
 from hpcseg.georeference import Georeference
 from hpcseg.raster.write import epsg_wkt
 
@@ -43,21 +41,12 @@ def _place(scene, _, __, row, col):
     return (500000 + 2 * col, 5000000 - 2 * row) if scene == "a" else (col, -row)
 
 
-@pytest.fixture
-def hpcseg(alone, capsys):
-    def call(*words):
-        code = execute(command, [str(word) for word in words], alone, True)
-        return code, *capsys.readouterr()
-
-    return call
-
-
 def values(text):
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and " " not in line)
 
 
 def test_objects_are_matched_on_the_ground_by_scene_and_class(hpcseg, folder):
-    code, out, error = hpcseg(folder / "maps", "--points", folder / "marks", "--distance", "2,4")
+    code, out, error = hpcseg("evaluate", folder / "maps", "--points", folder / "marks", "--distance", "2,4")
     assert (code, error) == (0, "")
     assert values(out)["f1_within_2"] == f"{2 * 3 / (5 + 5):.4f}"
     assert values(out)["f1_within_4"] == f"{2 * 4 / (5 + 5):.4f}"
@@ -70,13 +59,13 @@ def test_objects_are_matched_on_the_ground_by_scene_and_class(hpcseg, folder):
 
 
 def test_pixels_of_scenes_without_a_place_have_the_size_that_is_told(hpcseg, folder):
-    _, out, _ = hpcseg(folder / "maps", "--points", folder / "marks", "--distance", "2", "--pixel-size", "0.5")
+    _, out, _ = hpcseg("evaluate", folder / "maps", "--points", folder / "marks", "--distance", "2", "--pixel-size", "0.5")
     assert values(out)["f1_within_2"] == f"{2 * 4 / (5 + 5):.4f}"
 
 
 def test_all_figures_and_the_curve_are_written(hpcseg, folder, tmp_path):
     path = tmp_path / "verdict.json"
-    hpcseg(folder / "maps", "--points", folder / "marks", "--distance", "2", "--json", path)
+    hpcseg("evaluate", folder / "maps", "--points", folder / "marks", "--distance", "2", "--json", path)
     report = json.loads(path.read_text())
     assert report["classes"] == list(NAMES)
     assert report["figures"][0]["matched"] == 3
@@ -95,21 +84,21 @@ def test_all_figures_and_the_curve_are_written(hpcseg, folder, tmp_path):
 )
 def test_what_cannot_be_judged_is_said_in_a_line(hpcseg, folder, words, wanted, monkeypatch):
     monkeypatch.chdir(folder)
-    code, _, error = hpcseg("maps", *words)
+    code, _, error = hpcseg("evaluate", "maps", *words)
     assert (code, error.count("\n")) == (2, 1)
     assert wanted in error
 
 
 def test_a_folder_without_counted_points_is_refused(hpcseg, folder):
     (folder / "maps" / "points.csv").unlink()
-    code, _, error = hpcseg(folder / "maps", "--points", folder / "marks", "--distance", "2")
+    code, _, error = hpcseg("evaluate", folder / "maps", "--points", folder / "marks", "--distance", "2")
     assert code == 2
     assert "no points.csv here: wanted the folder of hpcseg count" in error
 
 
 def test_nothing_counted_is_a_verdict_too(hpcseg, folder):
     write_table(folder / "maps" / "points.csv", "id,scene,class,score,row,col,x,y", [])
-    code, out, _ = hpcseg(folder / "maps", "--points", folder / "marks", "--distance", "2")
+    code, out, _ = hpcseg("evaluate", folder / "maps", "--points", folder / "marks", "--distance", "2")
     assert code == 0
     assert values(out)["f1_within_2"] == "0.0000"
     assert values(out)["count_error_within_2"] == "-1.0000"

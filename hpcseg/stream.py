@@ -21,6 +21,7 @@ import numpy as np
 from hpcseg.errors import HpcsegError, ReadError
 from hpcseg.raster import CellCache, Reader, Scene, Values, open_reader
 from hpcseg.tiles import Grid, Window
+from hpcseg.timeline import Timeline
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.2
@@ -132,7 +133,7 @@ class Stream:
         readers: int = 1,
         stop: threading.Event | None = None,
     ) -> None:
-        self.seconds = Seconds()
+        self.seconds, self.timeline = Seconds(), Timeline()
         self._source, self._engine = source, engine
         self._tasks, self._lock = iter(tasks), threading.Lock()
         self._stop = stop or threading.Event()
@@ -159,7 +160,7 @@ class Stream:
             while (item := self._take(self._results)) is not None:
                 start = time.perf_counter()
                 yield item
-                self.seconds.write += time.perf_counter() - start
+                self._add(write=time.perf_counter() - start)
                 self._free.put(item.buffer)
         except BaseException:
             self._broken.set()
@@ -237,6 +238,7 @@ class Stream:
         with self._lock:
             for name, value in seconds.items():
                 setattr(self.seconds, name, getattr(self.seconds, name) + value)
+                self.timeline.add(name, value)
 
 
 def _yield_to_readers() -> None:

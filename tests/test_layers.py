@@ -15,7 +15,7 @@ PACKAGE = Path(hpcseg.__file__).parent
 
 ROWS = {
     0: ("errors", "environment"),
-    1: ("config", "tiles", "georeference", "footprint", "partition", "thresholds", "matching", "kernels"),
+    1: ("config", "tiles", "georeference", "footprint", "partition", "thresholds", "matching", "timeline", "kernels"),
     2: ("mpi", "raster", "area", "store", "device", "models", "progress"),
     2.5: ("stream", "share", "truth", "annotations"),
     2.7: ("mapping",),

@@ -77,7 +77,7 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         report, _ = run_pass(comm, pulse, way, options, writer, progress)
         _wait(comm, pulse, progress)
         writer.close()
-        report.add_seconds(reduced.report.seconds)
+        report.add_earlier(reduced.report)
         report.peak_memory_mb = peak_memory() / 1e6
         on_root(comm, lambda: _remove_scratch(settled.paths))
         shares = None if pulse.stop.is_set() else count_shares(comm, pulse, settled, teacher.classes)
@@ -231,8 +231,8 @@ def _run_step(
         told[k] if k in told else step.fit(step.start(), fit) if k in chosen else fit for k, fit in enumerate(reduced.fits)
     ]
     unreadable = {place: reason for each in comm.allgather(failed) for place, reason in each.items()}
-    reduced.report.add_seconds(report.seconds)
-    return Reduced(fits, reduced.unreadable | unreadable, reduced.report)
+    report.add_earlier(reduced.report)
+    return Reduced(fits, reduced.unreadable | unreadable, report)
 
 
 def _check_stopped(comm: Comm, pulse: Pulse) -> None:

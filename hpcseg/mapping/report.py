@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import csv
+import getpass
 import json
 import os
+import shlex
+import socket
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from hpcseg import __version__
 from hpcseg.raster import Entry
+from hpcseg.timeline import Profile
 
 STAGES = ("features", "hash", "segment")
 
 
 class RankReport(msgspec.Struct):
-    """What one rank did. seconds: by stage, summed over its threads. failed: (scene, window, reason).
+    """What one rank did. seconds: by stage, summed over its threads. failed: (scene, window, reason). timeline: of each pass.
 
     With a gallery, cells: of each bucket that the rank mapped, by its number, "mono" = too far from all. networks: loads, swaps and
     peak_mb, the most memory that they took.
@@ -35,11 +42,17 @@ class RankReport(msgspec.Struct):
     peak_memory_mb: float = 0.0
     cells: dict[str, int] = {}
     networks: dict[str, float] = {}
+    timeline: list[Profile] = []
 
     def add_seconds(self, more: Mapping[str, float]) -> None:
-        """Add the time of another pass over tiles."""
+        """Add the time of other stages, or of another pass over tiles."""
         for stage, seconds in more.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def add_earlier(self, earlier: RankReport) -> None:
+        """Add the time of an earlier pass over tiles."""
+        self.add_seconds(earlier.seconds)
+        self.timeline = [*earlier.timeline, *self.timeline]
 
 
 class Summary(msgspec.Struct):
@@ -70,13 +83,33 @@ class Summary(msgspec.Struct):
 
 def write_reports(out: Path, summary: Summary, entries: Mapping[str, Entry]) -> None:
     """run.json, and failed.csv with the scenes to try again. entries: the scenes by name."""
-    _publish(out / "run.json", json.dumps(msgspec.to_builtins(summary) | {"exit_code": summary.exit_code}, indent=1))
+    record = msgspec.to_builtins(summary) | {"exit_code": summary.exit_code, "provenance": provenance()}
+    _publish(out / "run.json", json.dumps(record, indent=1))
     (out / "failed.csv").unlink(missing_ok=True)
     reasons = dict(summary.refused) | {name: f"{window}: {reason}" for name, window, reason in summary.failed}
     # Reasons that belong to no one scene, such as those of statistics, have no row.
     rows = [(entries[name], reason) for name, reason in reasons.items() if name in entries]
     if rows:
         _write_manifest(out / "failed.csv", rows)
+
+
+def provenance() -> dict[str, str]:
+    """Who did what, where and when: the command without its launcher, the time of its end in UTC."""
+    return {
+        "command": shlex.join(["hpcseg", *sys.argv[1:]]),
+        "user": user(),
+        "host": socket.gethostname(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "hpcseg": __version__,
+    }
+
+
+def user() -> str:
+    """The name of who runs this, or their number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _write_manifest(path: Path, rows: list[tuple[Entry, str]]) -> None:

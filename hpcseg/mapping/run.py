@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import platform
 import socket
 import time
@@ -20,7 +18,7 @@ from hpcseg.area import pixel_area_m2
 from hpcseg.config import Class
 from hpcseg.errors import ReadError
 from hpcseg.mapping.options import MapOptions
-from hpcseg.mapping.report import RankReport, Summary
+from hpcseg.mapping.report import RankReport, Summary, user
 from hpcseg.mapping.settle import Settled
 from hpcseg.mapping.writer import Writer
 from hpcseg.mpi import Comm, Pulse
@@ -80,7 +78,7 @@ def open_files(comm: Comm, pulse: Pulse, settled: Settled, options: MapOptions, 
 def _attributes(options: MapOptions, mapper: Mapper) -> dict[str, str]:
     """What a file says of how it was made."""
     versions = {"hpcseg": hpcseg.__version__, **mapper.versions, "numpy": np.__version__, "hdf5": store.HDF5_VERSION}
-    made_by = {"user": _user(), "host": socket.gethostname(), "machine": platform.machine(), "device": mapper.device}
+    made_by = {"user": user(), "host": socket.gethostname(), "machine": platform.machine(), "device": mapper.device}
     return {
         "hpcseg_version": hpcseg.__version__,
         "model": mapper.name,
@@ -91,13 +89,6 @@ def _attributes(options: MapOptions, mapper: Mapper) -> dict[str, str]:
         "made_by": json.dumps(made_by),
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def run_pass(
@@ -135,6 +126,7 @@ def run_pass(
             pulse.step_tile()
             progress.show(pulse.total_tiles)
     report.seconds = asdict(stream.seconds) | {"decode": source.cache.seconds}
+    report.timeline = [stream.timeline.profile()]
     report.allocation = writer.allocation if writer is not None else 0.0
     return report, failed
 

@@ -22,6 +22,7 @@ from hpcseg import device, metrics
 from hpcseg.area import pixel_width_m
 from hpcseg.config import ModelSpec, encode_toml
 from hpcseg.errors import UsageError
+from hpcseg.mapping.report import provenance
 from hpcseg.models import build, load_model
 from hpcseg.models.model import Model
 from hpcseg.models.network import SegmentationNetwork
@@ -103,7 +104,8 @@ def train_on(crew: Crew, settings: Settings, shelf: Shelf, start: Model | None) 
     outcome = Run(crew, settings, shelf, spec, network).go()
     if outcome is not None:
         outcome.wall = time.perf_counter() - begin
-        publish(settings.out / "train.json", lambda path: path.write_text(json.dumps(msgspec.to_builtins(outcome), indent=1)))
+        record = msgspec.to_builtins(outcome) | {"provenance": provenance()}
+        publish(settings.out / "train.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     return outcome
 
 

@@ -65,8 +65,8 @@ class Order:
 
 
 class Job(NamedTuple):
-    """A bucket's network, or that of all samples: MONO_BUCKET. samples: its own. why: the reason that it has none of its own, "" = it
-    has."""
+    """A bucket's network, or that of all samples: MONO_BUCKET. samples: its own. why: the reason that none is trained for them, "" = one
+    is."""
 
     bucket: int
     samples: Samples
@@ -99,8 +99,6 @@ def check_order(order: Order) -> None:
         raise UsageError(f"--application {name!r}: wanted the name of a new folder in {order.gallery}, such as buildings")
     if cell % settings.tile:
         raise UsageError(f"tile is {settings.tile}, wanted a divisor of the gallery's cell, {cell}: a sample lies in one bucket")
-    if settings.task == "points":
-        raise UsageError("task is points: a gallery's networks label pixels; train a detector by hpcseg train --task points")
     if settings.prefilter:
         raise UsageError(f"prefilter is {settings.prefilter}: a gallery's networks see what its encoder sees, and that is not filtered")
     if settings.adasum:
@@ -135,15 +133,17 @@ def check_shelf(order: Order, shelf: Shelf, start: Model | None) -> None:
 
 
 def make_jobs(order: Order, shelf: Shelf) -> list[Job]:
-    """The job of all samples, then those of the buckets in order. Raises UsageError where no bucket can have a network of its own, or
-    scenes are not in the image gallery."""
+    """The job of all samples, then those of the buckets in order, then that of samples in none of them, if there are any. Raises
+    UsageError where no bucket can have a network of its own, or scenes are not in the image gallery."""
     samples = shelf.samples
     bucket_of = buckets_of(order.gallery, order.spec.cell, shelf.scenes, samples)
     jobs = [_job(order, samples.only(bucket_of == k, order.spec.cell), k) for k in range(len(order.spec.buckets))]
     if all(job.why for job in jobs):
         most = max(jobs, key=lambda job: job.train)
         raise UsageError(f"no bucket can have a network of its own; the fullest, {most.bucket}: {most.why}: more labels, or --min-samples")
-    return [Job(MONO_BUCKET, samples), *jobs]
+    beyond = samples.only(bucket_of >= len(jobs), order.spec.cell)
+    rest = [Job(MONO_BUCKET, beyond, "in no bucket")] if len(beyond.scene) else []
+    return [Job(MONO_BUCKET, samples), *jobs, *rest]
 
 
 def _job(order: Order, samples: Samples, bucket: int) -> Job:
@@ -151,7 +151,8 @@ def _job(order: Order, samples: Samples, bucket: int) -> Job:
     absent = [name for name, n in zip(order.settings.names, samples.class_counts("train"), strict=True) if n == 0]
     if job.train < order.min_samples:
         return job._replace(why=f"{job.train} train samples, wanted {order.min_samples}")
-    return job._replace(why=f"no train sample has a pixel of {', '.join(absent)}" if absent else "")
+    what = "an object" if order.settings.task == "points" else "a pixel"
+    return job._replace(why=f"no train sample has {what} of {', '.join(absent)}" if absent else "")
 
 
 def buckets_of(gallery: Path, cell: int, scenes: Sequence[Scene], samples: Samples) -> np.ndarray:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from hpcseg.config import ModelSpec, decode_toml
+from hpcseg.config import SCORES, ModelSpec, decode_toml
 from hpcseg.errors import UsageError
 from hpcseg.gallery.cells import NO_NETWORK
 from hpcseg.gallery.spec import GALLERY, MODELS, MONO_BUCKET, GallerySpec, ModelsSpec, read_gallery
@@ -39,7 +40,8 @@ class Member:
 @dataclass(frozen=True)
 class ModelGallery:
     """Networks by number, 0 = the mono model. images: folder of the image gallery. of_bucket: int16 (256,), the number of each bucket's
-    network, NO_NETWORK for NO_BUCKET. halo: of all, a multiple of their strides."""
+    network, NO_NETWORK for NO_BUCKET. halo: of all, a multiple of their strides. said: of its maps, that of the mono model; of detectors
+    with the threshold and the calibration of all together."""
 
     images: Path
     spec: GallerySpec
@@ -47,6 +49,7 @@ class ModelGallery:
     of_bucket: np.ndarray
     halo: int
     digest: str
+    said: ModelSpec
 
 
 def is_gallery(model: str) -> bool:
@@ -82,7 +85,10 @@ def open_gallery(folder: Path, insist: bool = False) -> ModelGallery:
     if spec.cell % stride:
         raise UsageError(f"{folder}: its networks have a common stride of {stride}, which does not divide the cell of {spec.cell} pixels")
     halo = -(-max(said.halo, *(each.halo for each in members)) // stride) * stride
-    return ModelGallery(images, spec, tuple(members), of_bucket, halo, _digest(spec, members, of_bucket, halo))
+    assert mono is not None
+    if mono.task == "points":
+        mono = msgspec.structs.replace(mono, threshold=said.threshold, calibration=list(said.calibration))
+    return ModelGallery(images, spec, tuple(members), of_bucket, halo, _digest(spec, members, of_bucket, halo), mono)
 
 
 def _buckets_of(said: ModelsSpec, folder: str) -> str:
@@ -103,6 +109,9 @@ def _check_buckets(path: Path, said: ModelsSpec, spec: GallerySpec) -> None:
             raise UsageError(
                 f"{path}: bucket {each.bucket} has the centroid {each.code}, the image gallery says {spec.buckets[each.bucket].code}"
             )
+    table = said.calibration
+    if not 0 < said.threshold < 1 or (table and (len(table) != SCORES or list(table) != sorted(table))):
+        raise UsageError(f"{path}: wanted a threshold between 0 and 1, and {SCORES} rising numbers of calibration, or none: train it again")
 
 
 def _load(folder: Path, name: str, who: str, insist: bool) -> Model:
@@ -121,6 +130,8 @@ def _check_model(name: str, model: Model, mono: ModelSpec, spec: GallerySpec) ->
         raise UsageError(f"{name}: takes {own.bands} bands, the gallery has {spec.bands}")
     if own.classes != mono.classes:
         raise UsageError(f"{name}: has the classes {_legend(own)}, the mono model has {_legend(mono)}")
+    if own.task != mono.task or (own.sigma, own.least_distance) != (mono.sigma, mono.least_distance):
+        raise UsageError(f"{name}: {_finds(own)}, the mono model {_finds(mono)}")
     if own.normalisation != spec.normalisation or own.normalisation.kind != "scene":
         raise UsageError(
             f"{name}: its normalisation is {_norm(own)}, that of the gallery is {spec.normalisation.kind} {spec.normalisation.percentiles}"
@@ -133,6 +144,10 @@ def _check_model(name: str, model: Model, mono: ModelSpec, spec: GallerySpec) ->
 
 def _legend(spec: ModelSpec) -> str:
     return ", ".join(f"{each.name} {each.color}" for each in spec.classes)
+
+
+def _finds(spec: ModelSpec) -> str:
+    return f"finds points (sigma {spec.sigma:g}, distance {spec.least_distance:g})" if spec.task == "points" else "labels pixels"
 
 
 def _norm(spec: ModelSpec) -> str:

@@ -124,5 +124,5 @@ def _open(options: Options) -> ModelGallery:
 def _route_of(options: Options, gallery: ModelGallery) -> GalleryRoute:
     name, cell = Path(options.model).resolve().name, gallery.spec.cell
     mono = gallery.members[0].load()
-    model = dataclasses.replace(mono, name=name, halo=gallery.halo, stride=cell, digest=gallery.digest)
+    model = dataclasses.replace(mono, name=name, spec=gallery.said, halo=gallery.halo, stride=cell, digest=gallery.digest)
     return GalleryRoute(model, cell, gallery=gallery)

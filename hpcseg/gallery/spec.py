@@ -59,6 +59,7 @@ class ModelsSpec(Record, frozen=True):
     """A model gallery: one application's networks. gallery: path of the image gallery from here. digest: of that gallery's spec.
 
     mono: folder of the model of all data. halo: of the gallery, its largest. data: scenes and labels that trained it.
+    threshold, calibration: of detectors, those of all together, as in ModelSpec.
     """
 
     gallery: str
@@ -67,6 +68,8 @@ class ModelsSpec(Record, frozen=True):
     halo: int
     models: list[BucketModel]
     data: tuple[str, ...] = ()
+    threshold: float = 0.5
+    calibration: tuple[int, ...] = ()
 
 
 def read_gallery(folder: Path) -> GallerySpec:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import msgspec
 import torch
 
-from hpcseg.config import encode_toml
+from hpcseg.config import ModelSpec, encode_toml
 from hpcseg.errors import HpcsegError
 from hpcseg.gallery.jobs import Job, Order, begin_order, check_order, check_shelf, folder_of, make_jobs
 from hpcseg.gallery.schedule import Group, divide
@@ -88,11 +88,11 @@ def _train_all(crew: Crew, order: Order, shelf: Shelf, jobs: Sequence[Job]) -> R
         report.stopped = any(job.bucket not in outcomes or outcomes[job.bucket].stopped for job in each)
         if report.stopped:
             return report
-    verdicts = judge_buckets(crew, order, shelf, jobs, outcomes)
+    verdicts, spec = judge_buckets(crew, order, shelf, jobs)
     report.stopped = any(crew.comm.allgather(crew.pulse.stop.is_set()))
     if not report.stopped:
         report.verdicts = verdicts
-        on_root(crew.comm, lambda: _publish_manifest(order, jobs))
+        on_root(crew.comm, lambda: _publish_manifest(order, verdicts, spec))
     return report
 
 
@@ -130,16 +130,16 @@ def _train_one(crew: Crew, order: Order, shelf: Shelf, job: Job) -> Outcome | Hp
         return error
 
 
-def _publish_manifest(order: Order, jobs: Sequence[Job]) -> None:
+def _publish_manifest(order: Order, verdicts: Sequence[Verdict], spec: ModelSpec) -> None:
     """models.toml, by which the model gallery is known to be whole."""
     models = [
-        BucketModel(bucket=job.bucket, code=order.spec.buckets[job.bucket].code, folder=MONO if job.why else job.name,
-                    samples=job.train, why=job.why)
-        for job in jobs[1:]
+        BucketModel(bucket=each.bucket, code=order.spec.buckets[each.bucket].code, folder=MONO if each.why else folder_of(each.bucket),
+                    samples=each.samples["train"], why=each.why)
+        for each in verdicts if each.bucket != MONO_BUCKET
     ]  # fmt: skip
     settings = order.settings
-    spec = ModelsSpec(
+    said = ModelsSpec(
         gallery="..", digest=order.spec.digest, mono=MONO, halo=load_model(str(order.folder / MONO)).halo, models=models,
-        data=(*settings.scenes, *settings.labels.files),
+        data=(*settings.scenes, *settings.labels.files), threshold=spec.threshold, calibration=tuple(spec.calibration),
     )  # fmt: skip
-    publish(order.folder / MODELS, lambda path: path.write_bytes(encode_toml(spec)))
+    publish(order.folder / MODELS, lambda path: path.write_bytes(encode_toml(said)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -87,10 +87,25 @@ class PointVerdict:
         kept = self.found.pick(self.found.score >= level)
         return [figures(self.there, kept, distance) for distance in self.distances]
 
+    def table(self, level: int) -> np.ndarray:
+        """What scores at least a level, at the first distance, as a confusion matrix [truth, label] of objects, int64 (2, 2): what is
+        neither there nor found is not counted."""
+        first = self.at(level)[0]
+        return np.array([[0, first.found - first.matched], [first.there - first.matched, first.matched]])
+
     def record(self) -> dict[str, Any]:
         """Figures at the best level and the first distance, by name."""
         first = self.at(self.level)[0]
         return {"f1": first.f1, "precision": first.precision, "recall": first.recall, "level": self.level}
+
+
+def pool(verdicts: Sequence[PointVerdict]) -> PointVerdict:
+    """Several verdicts on different samples, at least one, as one; they share their distances."""
+    there, found = (
+        Objects(*(np.concatenate(columns) for columns in zip(*each, strict=True)))
+        for each in ([verdict.there for verdict in verdicts], [verdict.found for verdict in verdicts])
+    )
+    return PointVerdict(there, found, verdicts[0].distances)
 
 
 def judge_points(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +16,9 @@ from hpcseg.footprint import read_wkt, to_pixels, touched_tiles
 from hpcseg.georeference import Georeference
 from hpcseg.inference.options import Options
 from hpcseg.inference.route import Route
-from hpcseg.mapping.options import describe_entry, layout_of
+from hpcseg.mapping.options import MapOptions, describe_entry, layout_of
 from hpcseg.partition import Plan, Work, make_plan
-from hpcseg.raster import estimate_cost, list_scenes
+from hpcseg.raster import Scene, estimate_cost, list_scenes
 from hpcseg.tiles import Grid
 
 _SIZES = ("scene", "height", "width")
@@ -35,6 +36,23 @@ class Sketch(msgspec.Struct, frozen=True):
     width: int
     footprint: str = ""
     transform: tuple[float, ...] = ()
+
+
+class Way(NamedTuple):
+    """What a plan knows of what maps the tiles. planes: of the prediction files. cell, unit, typical, price: as a Route has them."""
+
+    core: int
+    halo: int = 0
+    planes: tuple[str, ...] = ("labels",)
+    cell: int = 0
+    unit: int = 1
+    typical: int = 1
+    price: Callable[[Scene, Grid, np.ndarray], np.ndarray] = lambda scene, grid, cost: cost
+
+
+def way_of(options: Options, route: Route, core: int) -> Way:
+    """That of a network, or of a gallery's networks. Raises UsageError."""
+    return Way(core, route.model.halo, options.planes(route.model.spec), route.cell, route.unit, route.typical, route.price)
 
 
 class Outlook(NamedTuple):
@@ -79,9 +97,8 @@ def covered_tiles(sketch: Sketch, grid: Grid) -> np.ndarray:
     return touched_tiles(to_pixels(polygon, Georeference(transform=(x0, dx, rx, y0, ry, dy))), grid)
 
 
-def look_ahead(options: Options, route: Route, core: int, ranks: int) -> Outlook:
+def look_ahead(options: MapOptions, way: Way, ranks: int) -> Outlook:
     """The plan of a run on `ranks` ranks. Raises UsageError."""
-    halo, planes = route.model.halo, options.planes(route.model.spec)
     names: list[str] = []
     works: list[Work] = []
     refused: list[tuple[str, str]] = []
@@ -89,19 +106,19 @@ def look_ahead(options: Options, route: Route, core: int, ranks: int) -> Outlook
     for argument in options.scenes:
         sketches = read_sketches(Path(argument))
         if sketches is None:
-            output += _from_rasters(argument, options, route, core, names, works, refused)
+            output += _from_rasters(argument, options, way, names, works, refused)
             continue
         for sketch in sketches:
-            grid = Grid(sketch.height, sketch.width, core, halo)
+            grid = Grid(sketch.height, sketch.width, way.core, way.halo)
             names.append(sketch.name)
-            cost = route.typical * covered_tiles(sketch, grid).astype(np.int64)
+            cost = way.typical * covered_tiles(sketch, grid).astype(np.int64)
             works.append(Work(grid, False, cost, np.zeros(grid.size, bool)))
-            output += grid.size * core**2 * len(planes)
-    return Outlook(names, works, make_plan(works, ranks), output, refused, route.unit)
+            output += grid.size * way.core**2 * len(way.planes)
+    return Outlook(names, works, make_plan(works, ranks), output, refused, way.unit)
 
 
 def _from_rasters(
-    argument: str, options: Options, route: Route, core: int, names: list[str], works: list[Work], refused: list[tuple[str, str]]
+    argument: str, options: MapOptions, way: Way, names: list[str], works: list[Work], refused: list[tuple[str, str]]
 ) -> int:
     """Add the scenes of one argument by opening them; returns the bytes of their prediction files."""
     output = 0
@@ -111,9 +128,9 @@ def _from_rasters(
         except SceneError as error:
             refused.append((entry.name, str(error)))
             continue
-        layout = layout_of(scene, core, route.model.halo, options.planes(route.model.spec), route.cell)
+        layout = layout_of(scene, way.core, way.halo, way.planes, way.cell)
         names.append(scene.name)
-        cost = route.price(scene, layout.grid, estimate_cost(scene, layout.grid))
+        cost = way.price(scene, layout.grid, estimate_cost(scene, layout.grid))
         works.append(Work(layout.grid, scene.striped, cost, np.zeros(layout.grid.size, bool)))
         output += layout.nbytes
     return output

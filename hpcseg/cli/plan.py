@@ -13,7 +13,7 @@ from hpcseg.gallery.members import is_gallery
 from hpcseg.gallery.predict import read_gallery_route
 from hpcseg.inference.options import Options, choose_core
 from hpcseg.inference.route import read_route
-from hpcseg.planning import halo_share, look_ahead, window_bytes, write_spans
+from hpcseg.planning import halo_share, look_ahead, way_of, window_bytes, write_spans
 
 
 @click.command("plan")
@@ -32,7 +32,7 @@ def command(comm: Any, ranks: int, spans: Path | None, **arguments: Any) -> int:
     route = read_gallery_route(options) if is_gallery(options.model) else read_route(options)
     model = route.model
     core = choose_core(options, model)
-    outlook = look_ahead(options, route, core, ranks)
+    outlook = look_ahead(options, way_of(options, route, core), ranks)
     load, bands = outlook.plan.load / outlook.unit, options.bands or range(model.spec.bands)
     for name, reason in outlook.refused:
         print(f"skipped {name}: {reason}")

@@ -10,6 +10,9 @@ import resource
 import signal
 import tempfile
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -28,6 +31,27 @@ RANK = (
 )
 
 stop_requested = threading.Event()
+startup: dict[str, float] = {}
+"""Seconds of each phase of this process before its first tile."""
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Add what is done here, or in a function that this decorates, to a phase of the start."""
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        startup[name] = startup.get(name, 0.0) + time.perf_counter() - begin
+
+
+def process_age() -> float:
+    """Seconds since this process was started, 0 where the system does not say."""
+    stat = Path("/proc/self/stat")
+    if not stat.exists():
+        return 0.0
+    ticks = int(stat.read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def first_number(names: tuple[str, ...]) -> int | None:
@@ -85,7 +109,17 @@ def processor() -> tuple[str, set[str]]:
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes."""
     # What getrusage says would count the memory of the process that started this one.
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    found = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
-    return 1024 * (found if found is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    found = _kilobytes("/proc/self/status", "VmHWM")
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if found is None else found)
+
+
+def proportional_memory() -> int:
+    """Resident memory of this process in bytes, what it shares with n others counted as an nth; 0 where the system does not say."""
+    return 1024 * (_kilobytes("/proc/self/smaps_rollup", "Pss") or 0)
+
+
+def _kilobytes(file: str, key: str) -> int | None:
+    """A line `key: n kB` of a file of /proc, None if it is not there."""
+    path = Path(file)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), None)

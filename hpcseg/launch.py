@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 
-from hpcseg.environment import LOCAL_RANK, RANK, bind_device, first_number, on_signal, set_environment
+from hpcseg.environment import LOCAL_RANK, RANK, bind_device, first_number, on_signal, phase, process_age, set_environment, startup
 
 COMMANDS = {  # name: (starts MPI, what it does)
     "doctor": (True, "what is installed and how each rank is bound: MPI, HDF5, GDAL, Horovod, device, threads"),
@@ -29,6 +29,7 @@ COMMANDS = {  # name: (starts MPI, what it does)
     "export": (True, "compressed COG, GeoPackage polygons, PNG quicklook; objects with their sizes"),
     "stats": (True, "mean, deviation and percentiles of scenes"),
     "bench": (True, "each stage alone and together"),
+    "scaling": (False, "how a stage scales: studies over ranks and tile sizes, their page, simulation past the machine"),
 }
 
 def wanted_threads(arguments: list[str]) -> int:
@@ -58,6 +59,7 @@ def usage() -> str:
 
 def main() -> None:
     """Run `hpcseg COMMAND ARGUMENTS...` and exit with its code."""
+    startup["interpreter"] = process_age()
     for each in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
         signal.signal(each, on_signal)
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
@@ -74,16 +76,20 @@ def main() -> None:
         )
         sys.exit(0 if asked else 2)
     local_rank = first_number(LOCAL_RANK)
-    bind_device(local_rank or 0)
+    if name != "scaling":
+        # That one starts jobs, which are to see all devices.
+        bind_device(local_rank or 0)
     comm, threads = None, wanted_threads(arguments)
     if with_mpi:
-        from hpcseg import mpi
+        with phase("mpi"):
+            from hpcseg import mpi
 
-        comm = mpi.start(local_rank)
-        threads = threads or mpi.fair_threads(comm)
+            comm = mpi.start(local_rank)
+            threads = threads or mpi.fair_threads(comm)
     set_environment(threads or len(os.sched_getaffinity(0)))
-    command = importlib.import_module(f"hpcseg.cli.{name}")
-    from hpcseg.cli import execute
+    with phase("imports"):
+        command = importlib.import_module(f"hpcseg.cli.{name}")
+        from hpcseg.cli import execute
 
     code = execute(command.command, arguments, comm, first)
     if comm is not None:

@@ -100,13 +100,17 @@ def finish(comm: Comm, code: int) -> None:
 
 
 def on_root(comm: Comm, work: Callable[[], T]) -> T:
-    """Do something on rank 0; its result, or the HpcsegError it raised, comes out on every rank alike (`shared` is set)."""
+    """Do something on rank 0; its result, or the HpcsegError it raised, comes out on every rank alike (`shared` is set).
+
+    The others sleep meanwhile: an MPI that waits for a message takes a whole core.
+    """
     outcome: tuple[bool, Any] = (True, None)
     if comm.rank == 0:
         try:
             outcome = (True, work())
         except HpcsegError as error:
             outcome = (False, error)
+    patient_barrier(comm)
     good, value = comm.bcast(outcome)
     if good:
         return value
@@ -117,6 +121,7 @@ def on_root(comm: Comm, work: Callable[[], T]) -> T:
 def share_out(comm: Comm, items: Sequence[T], work: Callable[[T], U]) -> list[U]:
     """work(item) for all items, each on one rank (item k on rank k mod size); the results in the items' order, on every rank."""
     mine = [work(item) for item in items[comm.rank :: comm.size]]
+    patient_barrier(comm)
     parts = comm.allgather(mine)
     return [parts[k % comm.size][k // comm.size] for k in range(len(items))]
 
@@ -140,9 +145,10 @@ def create_group(comm: Comm, ranks: Sequence[int], tag: int) -> Comm:
 
 def patient_barrier(comm: Comm) -> None:
     """A barrier that sleeps between looks, so that ranks that wait leave their cores to those that work."""
-    request = comm.Ibarrier()
+    request, pause = comm.Ibarrier(), 0.0002
     while not request.Test():
-        time.sleep(0.001)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.005)
 
 
 def self_comm() -> Comm:

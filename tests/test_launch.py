@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hpcseg import environment, launch
@@ -117,6 +119,30 @@ def test_a_user_decides_where_kernels_are_cached(no_launcher):
     os.environ["NUMBA_CACHE_DIR"] = "/local/scratch"
     environment.set_environment(1)
     assert os.environ["NUMBA_CACHE_DIR"] == "/local/scratch"
+
+
+def test_phases_of_the_start_add_up(monkeypatch):
+    monkeypatch.setattr(environment, "startup", {})
+
+    @environment.phase("plan")
+    def plan(seconds):
+        time.sleep(seconds)
+
+    plan(0.01)
+    with pytest.raises(KeyError), environment.phase("plan"):
+        raise KeyError
+    plan(0.02)
+    assert list(environment.startup) == ["plan"]
+    assert environment.startup["plan"] >= 0.03
+
+
+def test_a_process_knows_its_age_and_its_memory():
+    born = time.monotonic() - environment.process_age()
+    time.sleep(0.05)
+    assert time.monotonic() - environment.process_age() == pytest.approx(born, abs=0.02)
+    before, block = environment.proportional_memory(), np.ones(32 << 20, np.uint8)
+    assert environment.proportional_memory() >= before + 0.9 * block.nbytes
+    assert environment.peak_memory() > block.nbytes
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])

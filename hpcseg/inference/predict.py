@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from hpcseg import device
-from hpcseg.environment import peak_memory
+from hpcseg.environment import peak_memory, phase
 from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import Settled, settle
 from hpcseg.inference.route import Route, open_route
@@ -34,12 +34,14 @@ def map_scenes(
     """The same, and what was settled before the first tile, on every rank."""
     begin = time.perf_counter()
     with Pulse(comm, options.stall, stop) as pulse:
-        route = choose(comm, options)
+        with phase("network"):
+            route = choose(comm, options)
         settled = settle(comm, pulse, options, route)
         announce(comm, settled)
         recipe = settled.recipe
         dtypes = sorted({scene.dtype for scene in settled.scenes})
-        first_on_node(comm, lambda: route.compile(dtypes, recipe))
+        with phase("compile"):
+            first_on_node(comm, lambda: route.compile(dtypes, recipe))
         writer = open_files(comm, pulse, settled, options, _mapper(route))
         progress = Progress("tiles", settled.plan.size, comm.rank == 0)
         report = _map_span(comm, pulse, settled, route, options, writer, progress)

@@ -13,6 +13,7 @@ import torch
 from hpcseg import device, store
 from hpcseg.area import pixel_width_m
 from hpcseg.config import ModelSpec
+from hpcseg.environment import phase
 from hpcseg.errors import ReadError, SceneError, UsageError
 from hpcseg.inference.engine import CpuEngine, Recipe, make_engine, scores_of, window_tensor, write_planes
 from hpcseg.inference.options import Options, choose_core, fixed_values, identity_of
@@ -92,6 +93,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options, route: Route) -> Settled:
     return Settled(scenes, layouts, identities, values, paths, plan, refused, asked, notes, recipe)
 
 
+@phase("normalisation")
 def normalisation(
     comm: Comm, pulse: Pulse, model: Model, scenes: Sequence[Scene], options: Options
 ) -> tuple[list[Values], list[tuple[str, str]]]:
@@ -195,6 +197,7 @@ def _verdicts(recipe: Recipe, logits: torch.Tensor, valid: np.ndarray, core: Win
     return planes[0], planes[0] != NODATA
 
 
+@phase("precision")
 def _choose_precision(
     comm: Comm, options: Options, recipe: Recipe, scenes: Sequence[Scene], values: Sequence[Values], stored: Sequence[store.Stored | None]
 ) -> tuple[Precision, list[str]]:

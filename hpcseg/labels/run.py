@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hpcseg import store
-from hpcseg.environment import peak_memory, processor
+from hpcseg.environment import peak_memory, phase, processor
 from hpcseg.errors import StoppedError, UsageError
 from hpcseg.kernels.warm import compile_reading
 from hpcseg.labels.engine import StepEngine
@@ -64,7 +64,8 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         announce(comm, settled)
         waiting = {scene.dtype for scene, tiles in zip(settled.scenes, done, strict=True) if not tiles.all()}
         if waiting:
-            first_on_node(comm, lambda: _compile(teacher, sorted(waiting)))
+            with phase("compile"):
+                first_on_node(comm, lambda: _compile(teacher, sorted(waiting)))
         reduced, settled = _reduce(comm, pulse, teacher, options, settled, done)
         if teacher.picture:
             on_root(comm, lambda: remove_pictures(settled))

@@ -28,6 +28,9 @@ class RankReport(msgspec.Struct):
 
     With a gallery, cells: of each bucket that the rank mapped, by its number, "mono" = too far from all. networks: loads, swaps and
     peak_mb, the most memory that they took.
+
+    startup: seconds of each phase before the first tile, and the memory then: peak_mb, and shared_out_mb, where what n processes share
+    counts as an nth.
     """
 
     rank: int
@@ -42,6 +45,7 @@ class RankReport(msgspec.Struct):
     peak_memory_mb: float = 0.0
     cells: dict[str, int] = {}
     networks: dict[str, float] = {}
+    startup: dict[str, float] = {}
     timeline: list[Profile] = []
 
     def add_seconds(self, more: Mapping[str, float]) -> None:

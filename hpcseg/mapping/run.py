@@ -16,6 +16,7 @@ import hpcseg
 from hpcseg import store
 from hpcseg.area import pixel_area_m2
 from hpcseg.config import Class
+from hpcseg.environment import peak_memory, phase, proportional_memory, startup
 from hpcseg.errors import ReadError
 from hpcseg.mapping.options import MapOptions
 from hpcseg.mapping.report import RankReport, Summary, user
@@ -63,6 +64,7 @@ class Pass:
     blind: bool = False
 
 
+@phase("files")
 def open_files(comm: Comm, pulse: Pulse, settled: Settled, options: MapOptions, mapper: Mapper) -> Writer:
     """The prediction files of a run, made where they are not there yet. Collective over the owners of each."""
     attributes = _attributes(options, mapper)
@@ -104,7 +106,7 @@ def run_pass(
     set_block_cache(block_cache_bytes([way.scenes[scene] for scene in {scene for scene, _ in tasks}], edge))
     source = Source(way.scenes, way.grids, way.values, CellCache(options.cache), way.unreadable, way.empty, way.blind)
     stream = Stream(source, tasks, way.engine, way.readers, pulse.stop)
-    report, ground = RankReport(comm.rank, socket.gethostname()), Ground(way)
+    report, ground = _report(comm.rank), Ground(way)
     failed: dict[tuple[int, int], str] = {}
     for item in stream:
         if writer is not None:
@@ -129,6 +131,12 @@ def run_pass(
     report.timeline = [stream.timeline.profile()]
     report.allocation = writer.allocation if writer is not None else 0.0
     return report, failed
+
+
+def _report(rank: int) -> RankReport:
+    """A report that tells what the start took."""
+    memory = {"peak_mb": peak_memory() / 1e6, "shared_out_mb": proportional_memory() / 1e6}
+    return RankReport(rank, socket.gethostname(), startup=startup | memory)
 
 
 def block_cache_bytes(scenes: list[Scene], rows: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcseg import store
+from hpcseg.environment import phase
 from hpcseg.errors import SceneError, StoreError, UsageError
 from hpcseg.mapping.options import MapOptions, describe_entry, differences
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
@@ -37,6 +38,7 @@ class Settled:
     notes: list[str]
 
 
+@phase("scenes")
 def open_scenes(
     comm: Comm, entries: Sequence[Entry], options: MapOptions, fit: Callable[[Entry, Scene], Scene] | None = None
 ) -> tuple[list[Scene], list[tuple[str, str]]]:
@@ -66,6 +68,7 @@ def open_scenes(
     return scenes, refused
 
 
+@phase("earlier")
 def find_earlier(comm: Comm, out: Path, paths: Sequence[Path], overwrite: bool) -> list[store.Stored | None]:
     """What is there from an earlier run; with `overwrite` it is removed. Collective. Raises UsageError for files that are not ours."""
 
@@ -108,6 +111,7 @@ def check_identities(paths: Sequence[Path], identities: Sequence[dict], stored: 
             raise UsageError(f"{path} is another map: {what}. Choose another --out, or --overwrite")
 
 
+@phase("earlier")
 def find_done(comm: Comm, pulse: Pulse, layouts: Sequence[Layout], stored: Sequence[store.Stored | None]) -> list[np.ndarray]:
     """Tiles of earlier runs whose bytes agree with their CRC, bool (ny * nx,) by scene; ranks share out the reading. Collective."""
     items = [(k, start) for k, old in enumerate(stored) if old is not None for start in range(0, layouts[k].grid.size, _CRC_BATCH)]
@@ -125,6 +129,7 @@ def find_done(comm: Comm, pulse: Pulse, layouts: Sequence[Layout], stored: Seque
     return done
 
 
+@phase("plan")
 def plan_tiles(
     comm: Comm, scenes: Sequence[Scene], layouts: Sequence[Layout], done: Sequence[np.ndarray],
     price: Callable[[Scene, Grid, np.ndarray], np.ndarray] = lambda scene, grid, cost: cost,

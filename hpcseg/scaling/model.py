@@ -73,6 +73,11 @@ def pop(useful: Sequence[float], seconds: float) -> Pop:
     return Pop(balance, communication, balance * communication)
 
 
+def pop_of(row: Row) -> Pop:
+    """Of a run: of the program's whole time, its opening and merging included; in training, of the epochs."""
+    return pop(row.useful, row.work if row.stage == "train" else row.seconds)
+
+
 @dataclass(frozen=True)
 class Fit:
     """seconds(p) = a + b * basis(p), neither below 0. error: largest relative error in leaving one measurement out and predicting it from

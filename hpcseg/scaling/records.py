@@ -27,7 +27,7 @@ class Case(msgspec.Struct, frozen=True):
 
     partition: how tiles follow each other in the list that is cut into spans: "hilbert", or "rows" where a file's blocks span its width;
     "samples" for training. tile: edge of the core in pixels, or of a training sample. scenes, size: how many, and their edge in pixels
-    (0 = given ones, of any size). threads: of a rank. model: or teacher.
+    (0 = given ones, of any size). threads: of a rank. model: or teacher. extra: further words of the command.
     """
 
     mode: Mode
@@ -40,6 +40,7 @@ class Case(msgspec.Struct, frozen=True):
     scenes: int
     size: int
     model: str
+    extra: str = ""
 
 
 class Row(Case, frozen=True, kw_only=True):
@@ -51,8 +52,9 @@ class Row(Case, frozen=True, kw_only=True):
     read: decoding and preparing windows = decode + preprocess. forward: network, teacher's kernels, or training's computing.
     wait: engine threads without input; in training, for data. write: labels to files. averaging: of gradients.
     reduce: seconds - work: what ranks do together before, between and after their tile loops.
-    useful: busy seconds of each rank, forward over its threads. loops: its tile loops. mapped_mpx: its megapixels.
+    useful: of each rank, outside of what ranks do together: its tile loops; in training, its computing. mapped_mpx: its megapixels.
     mpx, km2: valid pixels mapped, in all; in training, pixels of samples. computed_mpx: of all windows, halos included.
+    input_mb: of the scenes' files.
     nodes: of the job. cores, memory_gb: of this machine. binding: the cores that a rank may use, for people. launcher: the command line.
     versions: name=version, by blanks. revision: of the source, "" if unknown. at: when it began, UTC.
     """
@@ -75,12 +77,12 @@ class Row(Case, frozen=True, kw_only=True):
     allocation: float = 0.0
     reduce: float = 0.0
     useful: list[float] = []
-    loops: list[float] = []
     mapped_mpx: list[float] = []
     mpx: float = 0.0
     km2: float = 0.0
     computed_mpx: float = 0.0
     peak_memory_mb: float = 0.0
+    input_mb: float = 0.0
     host: str = ""
     cpu: str = ""
     cores: int = 0
@@ -117,7 +119,7 @@ class Row(Case, frozen=True, kw_only=True):
 # Not fields, as they follow from others; written for those who open the table elsewhere.
 DERIVED = ("mpx_per_s", "km2_per_s")
 FIELDS = Row.__struct_fields__
-_LISTS = ("useful", "loops", "mapped_mpx")
+_LISTS = ("useful", "mapped_mpx")
 
 
 def add_row(folder: Path, row: Row) -> None:

@@ -49,7 +49,8 @@ _OURS = ("split.json", "checkpoint.pt", "weights.safetensors", "model.toml", "hi
 class Outcome(msgspec.Struct):
     """A finished, or stopped, training run. tables: confusion matrices of the best model on validation and test samples. points: of a
     detector instead, its figures there, a record for each distance.
-    seconds: of all steps of this rank 0: computing, averaging, waiting for data. refused: scenes that could not be opened."""
+    seconds: of all steps, the most of any rank: computing, averaging, waiting for data. compute: computing of each rank. refused: scenes
+    that could not be opened."""
 
     stopped: bool
     epochs: int
@@ -63,6 +64,7 @@ class Outcome(msgspec.Struct):
     refused: int
     wall: float
     points: dict[str, list[dict[str, Any]]] = {}
+    compute: list[float] = []
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,7 @@ class Run:
         return Outcome(
             stopped, position.epoch, position.step, position.best, tables, seconds, self.trainer.averaging.name, self.comm.size,
             self.settings.threads, self.shelf.refused, 0.0, point_figures(self.spec, verdicts) if points else {},
+            np.stack(every)[:, 0].tolist(),
         )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ def train(comm: Any, gallery: Path, application: str, from_mono: bool, min_sampl
     """Train a network for each bucket of GALLERY, and one of all samples, at once, as CONFIG, a TOML file, says; flags win.
 
     Ranks divide over the networks by their samples. A sample belongs to the bucket of the cell that it lies in: run `hpcseg gallery
-    assign` on the scenes before. Run it again to resume."""
+    assign` on the scenes before. A bucket keeps its network where that is better on its validation samples than the model of all; else the
+    latter maps it. Run it again to resume."""
     settings = settings_of(comm, out=str(gallery / application), **flags)
     report = train_gallery(comm, Order(gallery, application, settings, from_mono, min_samples), stop_requested)
     if report is not None and report.stopped:

@@ -48,7 +48,7 @@ def search(
         if table is not None:
             searching.write_hits(table, hits)
         if out is not None:
-            searching.draw_hits(out, asked, hits, read_gallery(gallery).cell)
+            searching.draw_hits(out, asked, hits, read_gallery(gallery))
         for path in filter(None, (table, out)):
             print(f"wrote {path}")
 

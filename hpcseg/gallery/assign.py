@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ import pyarrow as pa
 from hpcseg.errors import SceneError, UsageError
 from hpcseg.gallery.archive import Archive, Cell, CellEngine, advising, measure, visit
 from hpcseg.gallery.embed import Embedder
-from hpcseg.gallery.images import drop_scenes, new_round, publish_round, scene_table, stored_digests, write_part
+from hpcseg.gallery.images import new_round, publish_round, scene_table, stored_digests, write_part
 from hpcseg.gallery.spec import MONO_BUCKET
 from hpcseg.kernels.codes import nearest
 from hpcseg.kernels.warm import compile_reading
@@ -38,7 +38,8 @@ _CORE = 512
 
 @dataclass(frozen=True)
 class AssignOptions(MapOptions):
-    """core: edge of what is read at once, a multiple of the cell; 0 = about 512. overwrite: scenes that the gallery holds are replaced."""
+    """core: edge of what is read at once, a multiple of the cell; 0 = about 512. overwrite: scenes that the gallery holds are replaced,
+    each when its new cells are written."""
 
     _: KW_ONLY
     gallery: Path
@@ -96,6 +97,7 @@ def assign(comm: Comm, options: AssignOptions, stop: threading.Event) -> Assigne
     """Assign the scenes of a command; collective. stop: when set, on any rank, all finish the tile in hand and raise StoppedError."""
     with Pulse(comm, options.stall, stop) as pulse, advising("run the same command again: scenes that the gallery holds are kept"):
         embedder = together(comm, lambda: Embedder(options.gallery))
+        options = replace(options, **on_root(comm, lambda: embedder.spec.reading.settle(options)))
         opened = open_archive(comm, options, embedder.spec.bands)
         return Assigner(comm, pulse, options.gallery, embedder, options).run(opened)
 
@@ -127,10 +129,9 @@ class Assigner:
         """Assign the scenes that the gallery does not hold, or all if options say overwrite. known: how scenes are normalised, by
         digest, where it is known already. Raises StoppedError, shared by all ranks."""
         begin = time.perf_counter()
-        if self.options.overwrite:
-            on_root(self.comm, lambda: drop_scenes(self.folder, {scene.digest for scene in opened.scenes}))
         held = on_root(self.comm, lambda: stored_digests(self.folder))
-        new = {scene.digest: scene for scene in reversed(opened.scenes) if scene.digest not in held}
+        kept = set() if self.options.overwrite else held
+        new = {scene.digest: scene for scene in reversed(opened.scenes) if scene.digest not in kept}
         self.total.scenes, self.total.there = len(new), len(opened.scenes) - len(new)
         self.total.refused += opened.refused
         tiles = sum(-(-scene.height // self.core) * -(-scene.width // self.core) for scene in new.values())
@@ -138,13 +139,13 @@ class Assigner:
         for scenes in rounds(list(reversed(new.values())), self.cell, _ROUND * self.comm.size):
             archive = measure(self.comm, self.pulse, scenes, self.cell, self.options, known)
             self.total.refused += [("statistics", text) for text in archive.unread]
-            self._round(archive, opened.entries)
+            self._round(archive, opened.entries, held)
         self._progress.close()
         self.total.wall = time.perf_counter() - begin
         return self.total
 
-    def _round(self, archive: Archive, entries: Mapping[str, Entry]) -> None:
-        """Assign some scenes and publish them."""
+    def _round(self, archive: Archive, entries: Mapping[str, Entry], held: set[str]) -> None:
+        """Assign some scenes and publish them, in place of what the gallery holds of them."""
         engine = CellEngine(archive, self.core, self.options.threads, self._look)
         report = visit(self.comm, self.pulse, archive, engine, self.options, progress=self._progress)
         codes = np.array([found[3] for found in engine.found], np.uint64)
@@ -152,7 +153,7 @@ class Assigner:
         folder = on_root(self.comm, lambda: new_round(self.folder))
         part = folder / f"{self.comm.rank:05d}.parquet"
         together(self.comm, lambda: write_part(part, _tables(archive, entries, engine.found, (codes, buckets, distances))))
-        on_root(self.comm, lambda: publish_round(folder))
+        on_root(self.comm, lambda: publish_round(folder, held & {scene.digest for scene in archive.scenes}))
         self._add(report, buckets)
 
     def _look(self, cell: Cell) -> tuple[int, Window, float, np.uint64]:

@@ -35,7 +35,7 @@ from hpcseg.gallery.embed import Embedder, Encoder, code_of, digest_of
 from hpcseg.gallery.encoder import EncoderSettings, train_encoder
 from hpcseg.gallery.hashing import HashSettings, train_hasher
 from hpcseg.gallery.sample import Sample, draw_sample, hold_back, most_cells
-from hpcseg.gallery.spec import ENCODER, GALLERY, HASH, MONO_BUCKET, TILES, Bucket, GallerySpec
+from hpcseg.gallery.spec import ENCODER, GALLERY, HASH, MONO_BUCKET, TILES, Bucket, GallerySpec, Reading
 from hpcseg.kernels.codes import nearest
 from hpcseg.mapping.options import MapOptions
 from hpcseg.models import Model, load_model
@@ -246,6 +246,7 @@ class Builder:
         spec = GallerySpec(
             bands=model.spec.bands, buckets=[Bucket(code=f"{int(c):016x}", tiles=int(n)) for c, n in zip(centroids, sizes, strict=True)],
             max_distance=farthest, digest="", cell=options.cell, bits=bits, reduce=options.reduce,
+            reading=Reading(bands=options.bands, crs=options.crs, resolution=options.resolution),
         )  # fmt: skip
         spec = msgspec.structs.replace(spec, digest=digest_of(spec, model.digest, options.out / HASH))
         publish(options.out / GALLERY, lambda path: path.write_bytes(encode_toml(spec)))

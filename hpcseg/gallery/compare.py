@@ -21,7 +21,7 @@ from hpcseg.evaluation import Evaluation, Judged, evaluate
 from hpcseg.gallery.members import ModelGallery, open_gallery
 from hpcseg.gallery.spec import MONO_BUCKET, NO_BUCKET
 from hpcseg.gallery.table import write_csv
-from hpcseg.mapping.report import STAGES, RankReport, Summary
+from hpcseg.mapping.report import STAGES, RankReport, read_record
 from hpcseg.metrics import MEASURES, figures
 from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.products.buckets import BucketMap, draw_bucket_map
@@ -150,12 +150,10 @@ def _score(region: str, model: str, scenes: Sequence[Judged]) -> Score:
 
 def _speed(model: str, folder: Path, stored: Sequence[Stored]) -> Speed:
     """From a run's report. stored: its maps, for what a pixel's bands take."""
-    path = folder / "run.json"
-    try:
-        summary = msgspec.json.decode(path.read_bytes(), type=Summary)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise UsageError(f"{path}: no report of a run: {error}") from error
-    ranks = summary.ranks
+    record = read_record(folder)
+    if not record:
+        raise UsageError(f"{folder}: no report of a run (run.json)")
+    ranks = msgspec.convert(record["ranks"], list[RankReport])
     wall = max([rank.seconds.get("wall", 0.0) for rank in ranks], default=0.0) or float("nan")
     pixels, area = sum(rank.mapped_px for rank in ranks), sum(rank.mapped_m2 for rank in ranks)
     cell = max(each.layout.cell for each in stored)

@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
 pixels. valid: share of them that have data. left, bottom, right, top: around the cell in the scene's reference system `crs`, NaN if it has
 none. metadata: JSON of what the manifest and the file say of the scene."""
 
+_REPLACED = "replaced.json"
 _ORDER = ("scene", "digest", "row", "col")
 
 
@@ -85,7 +86,8 @@ def read_scene(gallery: Path, digest: str) -> np.ndarray | None:
 
 
 def stored_digests(gallery: Path) -> set[str]:
-    """The scenes that an image gallery holds."""
+    """The scenes that an image gallery holds; a replacement that was cut short is brought to its end before."""
+    _finish_replacing(gallery / TILES)
     found: set[str] = set()
     for path in part_files(gallery):
         with _open(path) as part:
@@ -93,17 +95,25 @@ def stored_digests(gallery: Path) -> set[str]:
     return found
 
 
-def drop_scenes(gallery: Path, digests: Iterable[str]) -> None:
-    """Remove scenes: parts that hold cells of others too are written anew without them."""
-    gone = pa.array(sorted(digests), pa.string())
-    for path in part_files(gallery):
-        with _open(path) as part:
-            table = part.read()
-        keep = pc.invert(pc.is_in(table["digest"].cast(pa.string()), gone))
-        if not pc.any(keep).as_py():
-            path.unlink()
-        elif not pc.all(keep).as_py():
-            write_part(path, [table.filter(keep)])
+def _finish_replacing(tiles: Path) -> None:
+    """Remove the scenes that a round replaces from the rounds before it."""
+    for mark in tiles.glob(f"[!.]*/{_REPLACED}"):
+        gone = pa.array(json.loads(mark.read_text()), pa.string())
+        for path in tiles.glob("[!.]*/*.parquet"):
+            if path.parent.name < mark.parent.name:
+                _drop(path, gone)
+        mark.unlink()
+
+
+def _drop(path: Path, gone: pa.Array) -> None:
+    """Remove scenes, by digest, from a part: one that holds cells of others too is written anew without them."""
+    with _open(path) as part:
+        table = part.read()
+    keep = pc.invert(pc.is_in(table["digest"].cast(pa.string()), gone))
+    if not pc.any(keep).as_py():
+        path.unlink()
+    elif not pc.all(keep).as_py():
+        write_part(path, [table.filter(keep)])
 
 
 @contextmanager
@@ -143,9 +153,13 @@ def new_round(gallery: Path) -> Path:
     return folder
 
 
-def publish_round(folder: Path) -> None:
-    """Make the parts of a round visible."""
+def publish_round(folder: Path, replaced: Iterable[str] = ()) -> None:
+    """Make the parts of a round visible, then remove the scenes of these digests from the rounds before it. A kill in between leaves them
+    twice, until `stored_digests` is asked."""
+    if gone := sorted(replaced):
+        (folder / _REPLACED).write_text(json.dumps(gone))
     os.replace(folder, folder.with_name(folder.name[1:]))
+    _finish_replacing(folder.parent)
 
 
 def scene_table(scene: Scene, entry: Entry, places: np.ndarray, valid: np.ndarray, codes: tuple[np.ndarray, ...]) -> pa.Table:

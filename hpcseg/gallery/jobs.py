@@ -55,6 +55,7 @@ class Order:
         if self.from_mono and bucket != MONO_BUCKET:
             begin = {"init": str(self.folder / MONO), "encoder_weights": ""}
         norm = self.spec.normalisation
+        begin |= self.spec.reading.settle(self.settings)
         return msgspec.structs.replace(self.settings, normalisation=norm.kind, percentiles=norm.percentiles, out=out, **begin)
 
     def identity(self) -> dict[str, Any]:
@@ -103,6 +104,7 @@ def check_order(order: Order) -> None:
         raise UsageError(f"prefilter is {settings.prefilter}: a gallery's networks see what its encoder sees, and that is not filtered")
     if settings.adasum:
         raise UsageError("adasum adds up over all ranks, and a gallery's networks train on parts of them: leave it out")
+    order.spec.reading.settle(settings)
     path = order.folder / ORDER
     if path.exists() and not settings.overwrite:
         refuse_other(path, json.loads(path.read_text()), json.loads(msgspec.json.encode(order.identity())))

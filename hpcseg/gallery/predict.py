@@ -117,6 +117,7 @@ def _open(options: Options) -> ModelGallery:
         raise UsageError(f"--core {options.core}: wanted a multiple of the gallery's cell of {gallery.spec.cell} pixels")
     if options.halo not in (-1, gallery.halo):
         raise UsageError(f"--halo {options.halo}: a gallery has one halo, its largest: {gallery.halo}")
+    gallery.spec.reading.check(options, gallery.spec.bands)
     check_budget(gallery.members, options.gallery_memory * _MB)
     return gallery
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +96,7 @@ def read_query(
     `assign` does. Collective. Raises UsageError: not one scene, other bands, a place outside, a cell without data.
     """
     spec = on_root(comm, lambda: read_gallery(gallery))
+    options = replace(options, **on_root(comm, lambda: spec.reading.settle(options)))
     source = on_root(comm, lambda: _source_of(gallery, source))
     entries = on_root(comm, lambda: list_scenes([source], options.assets))
     scenes, refused = open_scenes(comm, entries[:1], options)
@@ -162,11 +164,11 @@ def write_hits(path: Path, hits: Sequence[Hit]) -> None:
     write_csv(path, Hit._fields, [(*hit[:at], f"{hit.code:016x}", *hit[at + 1 :]) for hit in hits])
 
 
-def draw_hits(path: Path, query: Query, hits: Sequence[Hit], cell: int) -> None:
+def draw_hits(path: Path, query: Query, hits: Sequence[Hit], spec: GallerySpec) -> None:
     """A contact sheet of a query and its hits, as PNG. Raises UsageError."""
     asked = View(query.source, query.scene, query.window, "query")
     views = [View(hit.path, hit.scene, hit.window, f"distance {hit.away}") for hit in hits]
-    draw_views(path, [asked, *views], cell, f"most similar to {query.scene}, {query.window}", f"code {query.code:016x}")
+    draw_views(path, [asked, *views], spec, f"most similar to {query.scene}, {query.window}", f"code {query.code:016x}")
 
 
 def hit_lines(query: Query, hits: Sequence[Hit]) -> list[str]:

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpcseg.errors import SceneError, UsageError
-from hpcseg.gallery.contact import View, bucket_name, draw_views
+from hpcseg.gallery.contact import View, bucket_name, draw_views, open_source
 from hpcseg.gallery.images import part_files, read_cells, read_scene
 from hpcseg.gallery.spec import MONO_BUCKET, NO_BUCKET, GallerySpec, read_gallery
 from hpcseg.gallery.table import write_csv
 from hpcseg.mpi import Comm, on_root
 from hpcseg.products.buckets import BucketMap, draw_bucket_map
 from hpcseg.products.picture import read_picture, scale_shape
-from hpcseg.raster import describe, list_scenes, open_name
+from hpcseg.raster import describe
 from hpcseg.tiles import Window
 from hpcseg.training.together import share_out_together
 
@@ -133,23 +133,23 @@ def _write_sizes(out: Path, sizes: Sequence[Size]) -> None:
 def _draw(gallery: Path, spec: GallerySpec, picture: Picture) -> None:
     if picture.views:
         words = f"the {_NEAR} nearest to the centroid, then others evenly up to the farthest"
-        draw_views(picture.path, picture.views, spec.cell, picture.title, words)
+        draw_views(picture.path, picture.views, spec, picture.title, words)
         return
     name, digest, source = picture.scene
     buckets = read_scene(gallery, digest)
     assert buckets is not None
-    draw_bucket_map(picture.path, _map(name, source, buckets, spec.cell))
+    draw_bucket_map(picture.path, _map(name, source, buckets, spec))
 
 
-def _map(name: str, source: str, buckets: np.ndarray, cell: int) -> BucketMap:
+def _map(name: str, source: str, buckets: np.ndarray, spec: GallerySpec) -> BucketMap:
     try:
-        path = open_name(list_scenes([source])[0])
+        path = open_source(source, spec)
         scene = describe(path, name)
         shape = scale_shape(scene.height, scene.width, min(1.0, _LONGEST / max(scene.height, scene.width)))
         image = read_picture(path, shape)
     except SceneError as error:
         raise SceneError(f"--scene {name}: {error}") from error
-    return BucketMap(name, image, (scene.height, scene.width), cell, buckets, MONO_BUCKET, NO_BUCKET)
+    return BucketMap(name, image, (scene.height, scene.width), spec.cell, buckets, MONO_BUCKET, NO_BUCKET)
 
 
 def table_lines(sizes: Sequence[Size]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,12 +22,42 @@ class Bucket(Record, frozen=True):
     tiles: int
 
 
+class Reading(Record, frozen=True):
+    """How the scenes of a gallery are read, as --bands, --crs and --resolution say it; what is empty was not said."""
+
+    bands: tuple[int, ...] = ()
+    crs: str = ""
+    resolution: float = 0.0
+
+    def settle(self, given: Any) -> dict[str, Any]:
+        """bands, crs and resolution for a further command: these, and of what was not said when the gallery was built those of `given`, a
+        record that has all three. Raises UsageError where that says something else."""
+        found = {}
+        for key in self.__struct_fields__:
+            own, said = getattr(self, key), getattr(given, key)
+            if own and said and own != said:
+                raise UsageError(f"{key} is {_plain(said)}, the gallery was built with {_plain(own)}: leave it out, or build another")
+            found[key] = own or said
+        return found
+
+    def check(self, given: Any, count: int) -> None:
+        """Raises UsageError where `given` says something else, or nothing. count: of bands; where they are the first ones of a scene,
+        nothing needs to be said of them."""
+        for key, value in self.settle(given).items():
+            if value != getattr(given, key) and value != tuple(range(1, count + 1)):
+                raise UsageError(f"{key} is not given, the gallery was built with {_plain(value)}: say --{key} {_plain(value)} here too")
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 class GallerySpec(Record, frozen=True):
     """An image gallery. Bucket numbers are positions in `buckets`.
 
     cell: edge in pixels of the squares, origin (0, 0), that have one code each. bits: of a code, at most 64. reduce: cells are averaged
     over squares of this edge before the encoder sees them. normalisation: of the encoder and of all networks of the gallery.
-    max_distance: a cell farther than this from every centroid belongs to no bucket: the mono model maps it.
+    max_distance: a cell farther than this from every centroid belongs to no bucket: the mono model maps it. reading: of its scenes.
     digest: of the encoder, the hashing network, the centroids and all above.
     """
 
@@ -38,6 +69,7 @@ class GallerySpec(Record, frozen=True):
     bits: int = 64
     reduce: int = 1
     normalisation: Normalisation = Normalisation(kind="scene")
+    reading: Reading = Reading()
 
     @property
     def centroids(self) -> np.ndarray:

@@ -118,13 +118,14 @@ def test_tiles_that_cannot_be_read_are_listed_and_their_cells_have_no_row(run, g
         run(path, overwrite=True, strict=True)
 
 
-def test_a_stop_keeps_what_was_there(run, gallery, archive):
+@pytest.mark.parametrize("overwrite", [False, True], ids=["more", "replaced"])
+def test_a_stop_keeps_what_was_there(run, gallery, archive, overwrite):
     run(archive / "scene_0.tif")
     before = read_cells(gallery).to_pylist()
     stop = threading.Event()
     stop.set()
     with pytest.raises(StoppedError, match="run the same command again"):
-        run(archive, stop=stop)
+        run(archive, stop=stop, overwrite=overwrite)
     assert read_cells(gallery).to_pylist() == before
 
 

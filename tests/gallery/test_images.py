@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,6 @@ from osgeo import gdal
 from hpcseg.config import encode_toml
 from hpcseg.errors import StoreError
 from hpcseg.gallery.images import (
-    drop_scenes,
     find_cells,
     new_round,
     part_files,
@@ -126,15 +127,42 @@ def test_a_round_that_did_not_end_is_not_seen_and_its_rest_removed(gallery, scen
     assert not (folder / "00000.parquet").exists()
 
 
-def test_scenes_are_dropped_from_all_parts_and_others_stay(gallery, scenes):
+def publish_instead(gallery, scene, replaced, code):
+    folder = new_round(gallery)
+    write_part(folder / "00000.parquet", [table(scene, [(0, 0, 32, 32)], code)])
+    publish_round(folder, replaced)
+
+
+@pytest.fixture
+def replaced(gallery, scenes):
+    """The digest of a scene that has cells in two parts, in one of them beside another scene."""
     b, a = scenes
-    first = describe(str(b), "b").digest
     publish(gallery, [table(b, [(0, 0, 32, 32)])], [table(b, [(32, 0, 32, 32)]), table(a, [(0, 0, 32, 32)], 7)])
-    assert first in stored_digests(gallery)
-    drop_scenes(gallery, [first])
-    assert stored_digests(gallery) == {describe(str(a), "a").digest}
-    assert read_cells(gallery)["code"].to_pylist() == [7]
-    assert len(part_files(gallery)) == 1
+    return describe(str(b), "b").digest
+
+
+def test_a_round_takes_the_place_of_what_earlier_ones_hold_of_its_scenes(gallery, scenes, replaced):
+    publish_instead(gallery, scenes[0], [replaced], 9)
+    assert read_cells(gallery)["code"].to_pylist() == [7, 9]
+    assert stored_digests(gallery) == {replaced, describe(str(scenes[1]), "a").digest}
+    assert len(part_files(gallery)) == 2
+
+
+@pytest.mark.parametrize(("killed", "seen", "after"), [("replace", [0, 0, 7], [0, 0, 7]), ("unlink", [0, 0, 7, 9], [7, 9])])
+def test_a_kill_while_a_scene_is_replaced_loses_nothing_and_is_made_good(gallery, scenes, replaced, monkeypatch, killed, seen, after):
+    folder = new_round(gallery)
+    write_part(folder / "00000.parquet", [table(scenes[0], [(0, 0, 32, 32)], 9)])
+
+    def kill(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"replace": (os, "replace"), "unlink": (Path, "unlink")}[killed], kill)
+        with pytest.raises(KeyboardInterrupt):
+            publish_round(folder, [replaced])
+    assert sorted(read_cells(gallery)["code"].to_pylist()) == seen
+    stored_digests(gallery)
+    assert sorted(read_cells(gallery)["code"].to_pylist()) == after
 
 
 def test_a_gallery_that_cannot_be_written_is_said(tmp_path):

@@ -26,6 +26,7 @@ COMMANDS = {  # name: (starts MPI, what it does)
     "status": (False, "how far a run is, from a login node"),
     "verify": (True, "every tile present and its CRC right"),
     "evaluate": (True, "maps against truth: confusion matrix, IoU, F1, accuracy, per class and scene"),
+    "report": (True, "a run as one page: pictures, areas, times, failures, provenance, methods with citations"),
     "export": (True, "compressed COG, GeoPackage polygons, PNG quicklook; objects with their sizes"),
     "stats": (True, "mean, deviation and percentiles of scenes"),
     "bench": (True, "each stage alone and together"),

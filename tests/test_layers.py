@@ -41,6 +41,7 @@ OWNERS = {
     "cv2": {"kernels"},
     "torch": {"models", "device", "inference", "training", "gallery"},
     "matplotlib": {"products"},
+    "jinja2": {"products"},
     "click": {"cli"},
     "tqdm": {"progress"},
     "horovod": {"training"},

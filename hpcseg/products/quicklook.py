@@ -100,10 +100,10 @@ def class_shares(prediction: Path) -> dict[str, ClassShare]:
     """Pixels, share of the valid pixels and ground area of each class of a prediction file, by name. Raises StoreError."""
     stored = store.read(Path(prediction))
     classes = legend(stored)
-    return _shares(stored, classes, survey(stored, classes).counts)
+    return shares_of(stored, classes, survey(stored, classes).counts)
 
 
-def _shares(stored: Stored, classes: list[Class], counts: np.ndarray) -> dict[str, ClassShare]:
+def shares_of(stored: Stored, classes: list[Class], counts: np.ndarray) -> dict[str, ClassShare]:
     grid = stored.layout.grid
     pixel_area = pixel_area_m2(stored.place, grid.height, grid.width)
     areas = None if pixel_area is None else class_areas_m2(counts, pixel_area)
@@ -119,8 +119,8 @@ def write_quicklook(stored: Stored, out: Path, title: str, scene: Path | None) -
     """Draw the map as PNG. scene: a raster of the map's size, drawn beside it. Raises UsageError, SceneError, StoreError."""
     classes = legend(stored)
     seen = survey(stored, classes)
-    shares = _shares(stored, classes, seen.counts)
-    panels = [("map", _colours(seen.picture, classes))]
+    shares = shares_of(stored, classes, seen.counts)
+    panels = [("map", colours(seen.picture, classes))]
     if scene is not None:
         panels.insert(0, ("scene", read_scene(scene, stored, seen.picture.shape)))
     sheet = _Sheet(stored, panels, seen.factor, [(each, shares[each.name]) for each in classes])
@@ -129,7 +129,7 @@ def write_quicklook(stored: Stored, out: Path, title: str, scene: Path | None) -
     return Product(out, (out,), tile_notes(stored), shares)
 
 
-def _colours(picture: np.ndarray, classes: list[Class]) -> np.ndarray:
+def colours(picture: np.ndarray, classes: list[Class]) -> np.ndarray:
     """Legend indices as RGBA, u8 (height, width, 4); no data is transparent."""
     return np.array([(*rgb(each.color), 255) for each in classes] + [(255, 255, 255, 0)], np.uint8)[picture]
 

@@ -19,13 +19,13 @@ COMPONENT = np.dtype(
         ("rows", np.int64),  # sum of its pixels' rows
         ("cols", np.int64),
         ("ground", np.int64),  # sum of its pixels' ground areas, in units of the caller's
+        ("score", np.int64),  # sum of its pixels' scores
         ("top", np.int32),  # bounding box: first row, and
         ("left", np.int32),
         ("bottom", np.int32),  # the row after the last
         ("right", np.int32),
         ("first", np.int32),  # column of its first pixel in raster order, which lies in row `top`
         ("label", np.uint8),
-        ("score", np.uint8),  # highest of its pixels' scores
     ],
     align=True,
 )
@@ -102,7 +102,7 @@ def fold(components, parent):
         rows[root] += rows[k]
         cols[root] += cols[k]
         ground[root] += ground[k]
-        score[root] = max(score[root], score[k])
+        score[root] += score[k]
         if top[k] < top[root] or (top[k] == top[root] and first[k] < first[root]):
             top[root], first[root] = top[k], first[k]
         left[root] = min(left[root], left[k])
@@ -144,9 +144,9 @@ def _scan(labels, scores, chosen, reach, ground, place, space):
                 number = count
                 count += 1
                 parent[number] = number
-                area[number] = rows[number] = cols[number] = sums[number] = 0
+                area[number] = rows[number] = cols[number] = sums[number] = score[number] = 0
                 top[number], left[number], right[number] = row, place.col + start, place.col + j
-                first[number], label[number], score[number] = place.col + start, value, 0
+                first[number], label[number] = place.col + start, value
             here[found, _START], here[found, _STOP], here[found, _LABEL], here[found, _NUMBER] = start, j, value, number
             found += 1
             n = j - start
@@ -158,7 +158,7 @@ def _scan(labels, scores, chosen, reach, ground, place, space):
             left[number] = min(left[number], place.col + start)
             right[number] = max(right[number], place.col + j)
             if scores.size:
-                score[number] = max(score[number], scores[i, start:j].max())
+                score[number] += np.int64(scores[i, start:j].sum())
         before = found
         if found and here[0, _START] == 0:
             edges[LEFT, i] = here[0, _NUMBER]

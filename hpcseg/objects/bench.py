@@ -53,6 +53,7 @@ def component_lines(folder: Path, size: int, repeat: int) -> list[str]:
             f"rate_{connectivity}={size**2 / 1e6 / found.cpu:.1f} Mpx/s",
             f"objects_{connectivity}={found.objects:.0f}",
             f"on_tile_borders_{connectivity}={found.touching:.0f}",
+            f"most_held_{connectivity}={found.bytes:.0f} B",
             f"bytes_per_object_on_a_border_{connectivity}={found.bytes / max(found.touching, 1):.1f}",
         ]
     return lines

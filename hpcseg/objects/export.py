@@ -13,6 +13,7 @@ from hpcseg import store
 from hpcseg.area import ground_plane, pixel_to_map
 from hpcseg.errors import HpcsegError, StoreError, UsageError
 from hpcseg.evaluation import scene_of
+from hpcseg.kernels.heat import FULL
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.objects.ground import Ground
 from hpcseg.objects.reduce import Case, Part, Settings, find_components, remove_scratch
@@ -122,7 +123,7 @@ class _Rows:
             "id": ids, "class": found["label"], "name": self._names[found["label"]], "area_px": found["area"], "area_m2": areas,
             "x": x, "y": y, "row": rows, "col": cols, "box_row": found["top"], "box_col": found["left"],
             "box_height": found["bottom"] - found["top"], "box_width": found["right"] - found["left"],
-            "confidence": found["score"] / 254,
+            "confidence": found["score"] / (FULL * found["area"]),
         }  # fmt: skip
 
     def notes(self) -> list[str]:

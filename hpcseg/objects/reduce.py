@@ -28,7 +28,6 @@ from hpcseg.stream import Buffer, Item, Source
 from hpcseg.tiles import Grid
 
 TILE = 1024
-_SETTLE = 256
 _NO_SCORES = np.empty((0, 0), np.uint8)
 
 
@@ -86,7 +85,7 @@ class Part:
         self.seams.add(tile, found.border, found.runs)
         self.touching += len(found.border)
         self.peak = max(self.peak, self.seams.nbytes)
-        if not self.left or len(self.seams.components) > 2 * self.kept + _SETTLE:
+        if not self.left or len(self.seams.components) > 2 * self.kept:
             self.settle()
 
     def settle(self) -> None:

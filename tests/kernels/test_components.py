@@ -38,9 +38,9 @@ def reference(labels, reach, scores=None):
         numbers, count = ndimage.label(labels == value, structure)
         for k in range(1, count + 1):
             rows, cols = np.nonzero(numbers == k)
-            score = scores[rows, cols].max() if scores is not None else 0
+            score = scores[rows, cols].sum() if scores is not None else 0
             box = rows.min(), cols.min(), rows.max() + 1, cols.max() + 1
-            found.append((len(rows), rows.sum(), cols.sum(), 0, *box, cols[0], value, score))
+            found.append((len(rows), rows.sum(), cols.sum(), 0, score, *box, cols[0], value))
     return np.sort(np.array(found, COMPONENT), order=("top", "first"))
 
 

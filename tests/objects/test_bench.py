@@ -21,10 +21,20 @@ def test_lines_tell_times_objects_and_bytes(alone, tmp_path):
     found = values(component_lines(tmp_path, 256, 1))
     assert found["objects_4"] > found["objects_8"] > 100
     assert found["over_scipy_8"] > 0
+    assert found["most_held_8"] > 0
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
-def test_what_waits_is_less_than_64_bytes_for_each_object_on_a_tile_border(alone, tmp_path, connectivity):
+def test_what_waits_is_less_than_64_bytes_for_each_object_on_a_border_of_four_tiles_too(alone, tmp_path, connectivity):
+    labels = write_blobs(alone, tmp_path / "m.h5", 1000)
+    with Pulse(alone, 60.0, threading.Event()) as pulse:
+        found = time_components(alone, pulse, tmp_path / "m.h5", labels, Settings(connectivity, tile=500))
+    assert found.touching > 100
+    assert found.bytes < 64 * found.touching
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_what_waits_is_less_than_32_bytes_for_each_object_on_a_border_of_many_tiles(alone, tmp_path, connectivity):
     labels = write_blobs(alone, tmp_path / "m.h5", 1400)
     with Pulse(alone, 60.0, threading.Event()) as pulse:
         found = time_components(alone, pulse, tmp_path / "m.h5", labels, Settings(connectivity, tile=128))

@@ -130,7 +130,7 @@ def test_small_objects_are_left_out_and_the_others_keep_their_numbers(export, tm
         assert 0 < len(rows) < len(every)
 
 
-def test_the_highest_confidence_of_an_object_is_told(export, tmp_path):
+def test_the_mean_confidence_of_an_object_is_told(export, tmp_path):
     labels = np.zeros((20, 30), np.uint8)
     labels[5:9, 5:9] = 1
     path, layout = tmp_path / "s.h5", store.Layout(Grid(20, 30, 20, 0), 20, ("labels", "confidence"))
@@ -141,7 +141,7 @@ def test_the_highest_confidence_of_an_object_is_told(export, tmp_path):
         file["confidence"][6, 7] = 254
         file["tiles/status"][:] = 1
     export(path, choice=Choice(("roof",)))
-    assert numbers(table(tmp_path / "s_objects.csv"), "confidence", "area_px").tolist() == [[1.0, 16.0]]
+    assert numbers(table(tmp_path / "s_objects.csv"), "confidence", "area_px").tolist() == [[(15 * 127 + 254) / (16 * 254), 16.0]]
 
 
 @pytest.mark.parametrize(("labels", "choice"), [

@@ -67,7 +67,7 @@ def test_a_map_must_say_it_unless_it_is_understood():
 def coarse(alone, archive, encoder, tmp_path_factory) -> Path:
     """A gallery of scenes that are read at twice the size of their pixels, blue first."""
     out = tmp_path_factory.mktemp("coarse") / "gallery"
-    keys = {"bands": COARSE.bands, "resolution": COARSE.resolution, "hashing": HashSettings(bits=32, hidden=32, steps=100)}
+    keys = {"bands": COARSE.bands, "resolution": COARSE.resolution, "buckets": 2, "hashing": HashSettings(bits=16, hidden=16, steps=60)}
     build(alone, options_of(archive, encoder, out, **keys), threading.Event())
     return out
 

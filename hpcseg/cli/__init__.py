@@ -83,6 +83,26 @@ class Words(click.ParamType):
             self.fail(f"{value!r}: wanted values such as {self._example}", parameter, context)
 
 
+class Part(click.ParamType):
+    """K/N, from 1/1 to N/N."""
+
+    name = "part"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        number, _, of = str(value).partition("/")
+        if not (number.isdigit() and of.isdigit() and 1 <= int(number) <= int(of)):
+            self.fail(f"{value!r}: wanted K/N, such as 3/10 for the third of ten parts", parameter, context)
+        return int(number), int(of)
+
+
+part_option = click.option(
+    "--part", type=Part(), default=(1, 1), metavar="K/N", envvar="HPCSEG_PART", show_envvar=True,
+    help="Only every N-th scene, from the K-th: for N jobs of an array. They write run.KofN.json and failed.KofN.csv.",
+)  # fmt: skip
+
+
 def scene_options(command: Callable) -> Callable:
     """The options that say how scenes are read."""
     for option in reversed((

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hpcseg.cli import Words, run_options, scene_options
+from hpcseg.cli import Words, part_option, run_options, scene_options
 from hpcseg.environment import stop_requested
 from hpcseg.kernels.ice import Rule
 from hpcseg.kernels.rays import MODES, Sfs
@@ -38,6 +38,7 @@ def label_options(function: Callable) -> Callable:
                      "transparent, nonzero, zero, =V, <V, <=V, >V, >=V. Default: alpha, else nonzero."),
         click.option("--core", type=click.IntRange(0), default=0, help="Edge of what a tile writes. Default: the teacher's."),
         scene_options,
+        part_option,
         click.option("--overwrite", is_flag=True, help="Remove earlier labels of these scenes instead of resuming them."),
         run_options,
         click.pass_obj,

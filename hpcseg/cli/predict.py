@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hpcseg.cli import run_options, scene_options
+from hpcseg.cli import part_option, run_options, scene_options
 from hpcseg.environment import stop_requested
 from hpcseg.gallery.predict import opener_of
 from hpcseg.inference.options import Options
@@ -46,6 +46,7 @@ def mapping_options(command: Callable) -> Callable:
 @click.command("predict")
 @click.option("--confidence", is_flag=True, help="Also write the probability of each label.")
 @click.option("--probability", default="", metavar="CLASS", help="Write that class's probability into /confidence.")
+@part_option
 @mapping_options
 @click.pass_obj
 def command(comm: Any, cache_mb: int, **arguments: Any) -> int:

@@ -52,7 +52,7 @@ def map_scenes(
     if found is None:
         return settled, None
     summary = Summary(**found, precision=recipe.precision, device=device.name())
-    write_reports(options.out, summary, settled.entries)
+    write_reports(options.out, summary, settled.entries, options.part)
     return settled, summary
 
 

@@ -23,12 +23,12 @@ from hpcseg.kernels.heat import FLOOR, level_of
 from hpcseg.kernels.labels import NODATA
 from hpcseg.mapping import settle as mapping
 from hpcseg.mapping.options import describe_entry, layout_of
-from hpcseg.mapping.settle import check_identities, check_space, find_done, find_earlier, open_scenes, plan_tiles
+from hpcseg.mapping.settle import check_identities, check_space, find_done, find_earlier, list_part, open_scenes, plan_tiles
 from hpcseg.models import Model
 from hpcseg.models.optimise import Precision
 from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.prefilter import check_scene, fit_prefilters
-from hpcseg.raster import CellCache, Entry, NodataRule, Scene, Values, list_scenes, open_reader
+from hpcseg.raster import CellCache, Entry, NodataRule, Scene, Values, open_reader
 from hpcseg.statistics import BandStatistics, statistics
 from hpcseg.tiles import Grid, Window, hilbert_order
 
@@ -63,7 +63,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options, route: Route) -> Settled:
     """Decide everything that all ranks must agree on. Collective. Raises UsageError or StoreError, shared by all ranks."""
     model = route.model
     notes: list[str] = []
-    entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
+    entries = list_part(comm, options)
     scenes, refused = open_scenes(comm, entries, options, lambda entry, scene: _fitting(entry, scene, options, model.spec))
     pulse.step()
     core = on_root(comm, lambda: choose_core(options, model))

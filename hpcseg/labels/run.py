@@ -29,12 +29,12 @@ from hpcseg.labels.warm import compile_steps
 from hpcseg.mapping.options import MapOptions, layout_of, scene_identity
 from hpcseg.mapping.report import RankReport, write_reports
 from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
-from hpcseg.mapping.settle import Settled, check_identities, check_space, find_done, find_earlier, open_scenes, plan_tiles
+from hpcseg.mapping.settle import Settled, check_identities, check_space, find_done, find_earlier, list_part, open_scenes, plan_tiles
 from hpcseg.mapping.writer import Writer
 from hpcseg.mpi import Comm, Pulse, first_on_node, on_root, share_out
 from hpcseg.partition import Plan
 from hpcseg.progress import Progress
-from hpcseg.raster import Entry, Scene, Values, list_scenes
+from hpcseg.raster import Entry, Scene, Values
 from hpcseg.share import merge_at_owners
 from hpcseg.store import Layout
 from hpcseg.tiles import Grid
@@ -89,7 +89,7 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         return None
     fits = {scene.name: fit for scene, fit in zip(settled.scenes, reduced.fits, strict=True) if fit}
     summary = LabelSummary(**found, device=processor()[0], teacher=teacher.name, fits=fits, shares=shares or {})
-    write_reports(options.out, summary, settled.entries)
+    write_reports(options.out, summary, settled.entries, options.part)
     return summary
 
 
@@ -101,7 +101,7 @@ def _compile(teacher: Teacher, dtypes: Sequence[str]) -> None:
 def settle(comm: Comm, pulse: Pulse, teacher: Teacher, options: LabelOptions) -> tuple[Settled, list[np.ndarray]]:
     """Scenes, files and what is done of them, bool (ny * nx,) by scene; the plan is that of all tiles. Collective. Raises UsageError."""
     core = on_root(comm, lambda: _choose_core(teacher, options))
-    entries = on_root(comm, lambda: list_scenes(options.scenes, options.assets))
+    entries = list_part(comm, options)
     opened = on_root(comm, lambda: teacher.gather(entries))
     scenes, refused = open_scenes(comm, opened, options, lambda entry, scene: teacher.read(entry, scene)[0])
     asked, gathered = ({entry.name: entry for entry in each} for each in (entries, opened))

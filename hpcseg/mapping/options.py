@@ -19,7 +19,8 @@ _CHUNK = 1024
 class MapOptions:
     """core: 0 = the default. bands: from 1, () = all but alpha. mask: FILE[:rule], for scenes whose manifest names none.
 
-    cache: bytes of decoded cells a rank keeps. readers: threads, 0 = as the device needs.
+    cache: bytes of decoded cells a rank keeps. readers: threads, 0 = as the device needs. part: (K, N): the K-th of N parts of the
+    scenes. stripe: MB, 0 = none, see `store.create`. mpi_io: hints KEY=VALUE for the prediction files.
     """
 
     scenes: tuple[str, ...]
@@ -40,6 +41,9 @@ class MapOptions:
     readers: int = 0
     cache: int = 64 << 20
     stall: float = 600.0
+    part: tuple[int, int] = (1, 1)
+    stripe: int = 0
+    mpi_io: tuple[str, ...] = ()
 
 
 def describe_entry(entry: Entry, options: MapOptions, resolution: float) -> Scene:

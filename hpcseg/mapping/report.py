@@ -6,20 +6,24 @@ import csv
 import getpass
 import json
 import os
+import re
 import shlex
 import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from hpcseg import __version__
+from hpcseg.errors import UsageError
 from hpcseg.raster import Entry
 from hpcseg.timeline import Profile
 
+_REPORT = re.compile(r"run(\.\d+of(\d+))?\.json")
 STAGES = ("features", "hash", "segment")
 
 
@@ -85,16 +89,47 @@ class Summary(msgspec.Struct):
         return 75 if self.stopped else 3 if self.refused or self.failed else 0
 
 
-def write_reports(out: Path, summary: Summary, entries: Mapping[str, Entry]) -> None:
-    """run.json, and failed.csv with the scenes to try again. entries: the scenes by name."""
+def write_reports(out: Path, summary: Summary, entries: Mapping[str, Entry], part: tuple[int, int] = (1, 1)) -> None:
+    """run.json, and failed.csv with the scenes to try again. entries: the scenes by name. part: (K, N) of a run over the K-th of N
+    parts, which writes run.KofN.json and failed.KofN.csv; reports of runs that were not cut into N go."""
+    number, of = part
+    name = "" if of == 1 else f".{number}of{of}"
+    failed = out / f"failed{name}.csv"
     record = msgspec.to_builtins(summary) | {"exit_code": summary.exit_code, "provenance": provenance()}
-    _publish(out / "run.json", json.dumps(record, indent=1))
-    (out / "failed.csv").unlink(missing_ok=True)
+    publish(out / f"run{name}.json", json.dumps(record, indent=1))
+    for path in out.glob("run*.json"):
+        found = _REPORT.fullmatch(path.name)
+        if found and int(found[2] or 1) != of:
+            path.unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
     reasons = dict(summary.refused) | {name: f"{window}: {reason}" for name, window, reason in summary.failed}
     # Reasons that belong to no one scene, such as those of statistics, have no row.
     rows = [(entries[name], reason) for name, reason in reasons.items() if name in entries]
     if rows:
-        _write_manifest(out / "failed.csv", rows)
+        _write_manifest(failed, rows)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """run.json of a folder as it is written, those of all parts together: counts summed, times the longest, lists and tables joined.
+    {} where there is none. Raises UsageError for a file that is not one."""
+    found = [path for path in sorted(folder.glob("run*.json")) if _REPORT.fullmatch(path.name)]
+    try:
+        records = [json.loads(path.read_bytes()) for path in found]
+        return {key: _together(key, [record[key] for record in records]) for key in (records[0].keys() if records else ())}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{folder}/run.json: no report of a run: {error}") from error
+
+
+def _together(key: str, values: list[Any]) -> Any:
+    """One entry of a record, of all parts of a run."""
+    first = values[0]
+    if isinstance(first, dict):
+        return {name: value for each in values for name, value in each.items()}
+    if isinstance(first, list):
+        return [item for each in values for item in each]
+    if first is None or isinstance(first, str):
+        return first
+    return max(values) if key == "exit_code" or isinstance(first, (bool, float)) else sum(values)
 
 
 def provenance() -> dict[str, str]:
@@ -125,7 +160,8 @@ def _write_manifest(path: Path, rows: list[tuple[Entry, str]]) -> None:
         table.writerows({"scene": entry.source, "id": entry.name, "reason": reason, **entry.columns} for entry, reason in rows)
 
 
-def _publish(path: Path, text: str) -> None:
+def publish(path: Path, text: str) -> None:
+    """Write a file that others may read at any time: it is there whole, or as it was."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(text)
     os.replace(part, path)

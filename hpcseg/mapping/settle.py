@@ -15,7 +15,7 @@ from hpcseg.errors import SceneError, StoreError, UsageError
 from hpcseg.mapping.options import MapOptions, describe_entry, differences
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.partition import Plan, Work, make_plan
-from hpcseg.raster import Entry, Scene, Values, estimate_cost
+from hpcseg.raster import Entry, Scene, Values, estimate_cost, list_scenes
 from hpcseg.store import Layout
 from hpcseg.tiles import Grid
 
@@ -36,6 +36,13 @@ class Settled:
     refused: list[tuple[str, str]]
     entries: dict[str, Entry]
     notes: list[str]
+
+
+@phase("listing")
+def list_part(comm: Comm, options: MapOptions) -> list[Entry]:
+    """The scenes of this run: every N-th of those asked for, from the K-th. Rank 0 reads the manifests for all. Raises UsageError."""
+    number, of = options.part
+    return on_root(comm, lambda: list_scenes(options.scenes, options.assets)[number - 1 :: of])
 
 
 @phase("scenes")
@@ -72,11 +79,16 @@ def open_scenes(
 def find_earlier(comm: Comm, out: Path, paths: Sequence[Path], overwrite: bool) -> list[store.Stored | None]:
     """What is there from an earlier run; with `overwrite` it is removed. Collective. Raises UsageError for files that are not ours."""
 
+    names = {path.stem for path in paths}
+
     def look() -> list[bool]:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            for part in out.glob(".*.part"):
-                part.unlink()
+            # The second kind is Open MPI's, of a rank that was killed while it opened a file.
+            for left in (*out.glob(".*.part"), *out.glob("*.h5-*.lock")):
+                # Jobs over other parts of the scenes may be at work in this folder.
+                if left.name.lstrip(".").rpartition(".h5")[0].removesuffix(".scratch") in names:
+                    left.unlink()
             for path in paths:
                 if overwrite:
                     path.unlink(missing_ok=True)

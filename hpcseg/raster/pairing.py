@@ -21,8 +21,8 @@ POINT_SUFFIXES = (*_OF_MANY, ".xml")
 _SUFFIX = re.compile(r"[_.-](masks?|labels?|truth|gt)$", re.IGNORECASE)
 _NOTHING = re.compile(r"$")
 _NAMED = 5
-# What a run writes beside its maps, which are labels too.
-_REPORT = "run.json"
+# What runs write beside their maps, which are labels too: run.json, run.KofN.json, .progress.json.
+_REPORTS = re.compile(r"(run(\.\d+of\d+)?|\..*)\.json")
 
 
 class Pair(NamedTuple):
@@ -81,7 +81,7 @@ def _list_labels(arguments: Sequence[str], suffixes: Sequence[str], scenes: Coll
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            here = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in suffixes and each.name != _REPORT)
+            here = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in suffixes and not _REPORTS.fullmatch(each.name))
         elif glob.has_magic(argument) and not path.exists():
             here = sorted(glob.glob(argument, recursive=True))
         else:

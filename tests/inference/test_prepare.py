@@ -169,6 +169,33 @@ def test_the_manifest_of_failed_scenes_runs_the_next_try(folder, run):
     np.testing.assert_array_equal(labels(folder, "b"), labels(folder, "a"))
 
 
+def test_parts_of_the_scenes_together_are_all_of_them(folder, run):
+    names = ["a.tif", "b.tif", "c.tif"]
+    for name in names[1:]:
+        (folder / name).write_bytes((folder / "a.tif").read_bytes())
+    found = [run(options(folder, *names, part=(k, 4))) for k in (1, 2, 3, 4)]
+    assert [(each.scenes, each.planned_tiles, each.exit_code) for each in found] == [(1, 12, 0)] * 3 + [(0, 0, 0)]
+    assert {path.name for path in (folder / "out").iterdir()} == {"a.h5", "b.h5", "c.h5", *(f"run.{k}of4.json" for k in (1, 2, 3, 4))}
+
+
+def test_a_part_is_every_nth_scene(folder, run):
+    for name in "bcde":
+        (folder / f"{name}.tif").write_bytes((folder / "a.tif").read_bytes())
+    summary = run(options(folder, *(f"{name}.tif" for name in "abcde"), part=(2, 2), core=192))
+    assert summary.scenes == 2
+    assert {path.stem for path in (folder / "out").glob("*.h5")} == {"b", "d"}
+
+
+def test_a_part_leaves_files_that_another_is_about_to_publish(folder, run):
+    (folder / "out").mkdir()
+    others = {".b.h5.1.part", "..b.scratch.h5.1.part", "b.h5-1-2.lock"}
+    for name in others:
+        (folder / "out" / name).touch()
+        (folder / "out" / name.replace("b.", "a.")).touch()
+    run(options(folder, core=192))
+    assert {path.name for path in (folder / "out").iterdir()} == {"a.h5", "run.json", *others}
+
+
 @pytest.mark.parametrize(("resolution", "fits"), [(10.0, True), (14.0, True), (16.0, False), (5.0, False)])
 def test_a_scene_of_another_resolution_is_refused_with_both(folder, settled, make_model, resolution, fits):
     make_model(folder / "m", spec={"resolution": resolution})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +90,15 @@ def test_a_reduce_with_a_scratch_plane_then_a_map(run, plane, scene, tmp_path):
     assert summary.fits["a"] == {"mean": pixels[pixels > 0].mean(), "px": shares.px}
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.h5", "run.json"]
     assert (summary.planned_tiles, summary.ranks[0].tiles, summary.ranks[0].empty) == (20, 20, 4)
+
+
+def test_a_part_of_the_scenes_is_labelled_alone(run, plane, scene, tmp_path):
+    path, pixels = scene
+    (tmp_path / "b.tif").write_bytes(Path(path).read_bytes())
+    summary = run(teacher(), tmp_path / "b.tif", path, core=64, part=(2, 2))
+    check(plane, pixels)
+    assert summary.scenes == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.h5", "run.2of2.json"]
 
 
 def test_a_complete_map_is_not_read_again(run, plane, scene, monkeypatch):

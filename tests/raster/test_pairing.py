@@ -119,8 +119,9 @@ def test_the_scenes_themselves_are_no_labels(files, tmp_path):
     assert labels_by_name([Entry("a", (a,))], [str(tmp_path)]) == ({"a": mask}, [])
 
 
-def test_the_report_beside_maps_is_no_label(files, tmp_path):
-    a, _ = files("maps/a.h5", "maps/run.json")
+@pytest.mark.parametrize("report", ["run.json", "run.3of10.json", ".progress.json"])
+def test_the_report_beside_maps_is_no_label(files, tmp_path, report):
+    a, _ = files("maps/a.h5", f"maps/{report}")
     assert labels_by_name(scenes("a"), [str(tmp_path / "maps")]) == ({"a": a}, [])
 
 

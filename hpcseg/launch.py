@@ -23,6 +23,7 @@ COMMANDS = {  # name: (starts MPI, what it does)
     "train": (True, "a model from scenes and labels, gradients averaged over ranks"),
     "gallery": (True, "an archive's cells in buckets by a code, a network for each: build, assign, search, show, train, evaluate"),
     "count": (True, "objects in scenes, by a detector: points, counts, density"),
+    "submit": (False, "the batch script of a stage, with time and nodes that fit it"),
     "status": (False, "how far a run is, from a login node"),
     "verify": (True, "every tile present and its CRC right"),
     "evaluate": (True, "maps against truth: confusion matrix, IoU, F1, accuracy, per class and scene"),

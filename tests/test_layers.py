@@ -24,7 +24,7 @@ ROWS = {
     3.5: ("labels",),
     3.6: ("planning", "training", "evaluation"),
     3.7: ("gallery", "objects"),
-    3.8: ("scaling",),
+    3.8: ("scaling", "submission"),
     4: ("cli",),
     5: ("launch",),
 }

@@ -32,6 +32,8 @@ from hpcseg.mpi import Comm
 
 CELL, KINDS, REDUCE, BITS, REGION = 512, 6, 4, 64, 3
 NORM = Normalisation(kind="scene")
+# Regions take turns: three of them down and across have all kinds, and a cell of the last is enough.
+LEAST = (2 * REGION + 1) * CELL
 
 
 def texture(kind: int) -> np.ndarray:
@@ -165,6 +167,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--dir", type=Path, default=Path("out/bench/gallery"))
     arguments = parser.parse_args()
+    if arguments.size < LEAST:
+        parser.exit(2, f"bench_gallery: --size {arguments.size}: wanted at least {LEAST}, so that a scene has all {KINDS} textures\n")
     os.environ["HPCSEG_THREADS"] = "1"
     comm = mpi.start()
     arguments.dir.mkdir(parents=True, exist_ok=True)

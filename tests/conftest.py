@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,15 @@ from torch import nn
 
 from hpcseg.cli import execute
 from hpcseg.config import Class, ModelSpec, Normalisation, encode_toml
+from hpcseg.environment import set_environment
 from hpcseg.models import build
 from hpcseg.mpi import MPI, Comm, self_comm
 
 settings.register_profile("hpcseg", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("hpcseg")
-# Subprocesses of tests, and kernels compiled here, find the same settings as under run/test.sh.
-os.environ.setdefault("HPCSEG_THREADS", "1")
+# As a rank of one thread has it: what is compiled here serves the jobs that tests start, and cores are few.
+set_environment(1)
+torch.set_num_threads(1)
 
 NORTH_UP = (500000.0, 10.0, 0.0, 5000000.0, 0.0, -10.0)
 
@@ -51,14 +55,15 @@ def alone() -> Iterator[Comm]:
     MPI.Finalize()
 
 
-@pytest.fixture
-def hpcseg(alone: Comm, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+@pytest.fixture(scope="session")
+def hpcseg(alone: Comm) -> Callable[..., tuple[int, str, str]]:
     """hpcseg(command, words..., first=True) runs a command in this process; gives its code, standard output and standard error."""
 
     def run(name: str, *words: object, first: bool = True) -> tuple[int, str, str]:
         command = import_module(f"hpcseg.cli.{name}").command
-        code = execute(command, [str(word) for word in words], alone, first)
-        return code, *capsys.readouterr()
+        with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as error:
+            code = execute(command, [str(word) for word in words], alone, first)
+        return code, out.getvalue(), error.getvalue()
 
     return run
 
@@ -165,7 +170,8 @@ def make_scene() -> Callable[..., Path]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as long what the short suite leaves out."""
+    """Mark as long what the short suite leaves out; begin with kernels, which are compiled once for all, and with jobs of many ranks."""
     for item in items:
         if item.name in LATER:
             item.add_marker(pytest.mark.long)
+    items.sort(key=lambda item: 0 if "kernels" in item.path.parts else 1 if "mpi" in item.keywords else 2)

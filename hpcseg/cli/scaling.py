@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,15 @@ from hpcseg.cli import Words, config_option
 from hpcseg.environment import stop_requested
 from hpcseg.errors import UsageError
 from hpcseg.raster import list_scenes
-from hpcseg.scaling.records import STAGES, TABLE, Mode, read_rows
+from hpcseg.scaling.costs import calibrate, the_kind
+from hpcseg.scaling.records import STAGES, TABLE, Mode, Row, read_rows
+from hpcseg.scaling.resflow import case_lines
+from hpcseg.scaling.simulate import SCHEMES, Archive
 from hpcseg.scaling.stages import Data
 from hpcseg.scaling.study import Study, run_study
-from hpcseg.scaling.told import study_lines
+from hpcseg.scaling.told import simulation_lines, study_lines
+from hpcseg.scaling.validate import check_lines, validate
+from hpcseg.synthetic.scene import TILT
 
 
 @click.group("scaling")
@@ -96,3 +103,53 @@ def _check(given: tuple[Any, ...], known: tuple[str, ...], what: str) -> None:
     wrong = [each for each in given if each not in known]
     if wrong or not given:
         raise UsageError(f"{what} {wrong[0] if wrong else ''!r}: wanted some of {', '.join(known)}")
+
+
+@command.command("simulate")
+@click.option("--case", type=click.Choice(["resflow"]), default=None, help="Instead: RESFlow's 1,440 scenes on 28 GPUs, from its tables.")
+@click.option("--calibrate", "study", type=click.Path(exists=True, path_type=Path), default=None, metavar="DIR",
+              help="A study with runs of predict on one rank: gives the rates.")
+@click.option("--tile", type=click.IntRange(1), default=512, show_default=True, help="The one size of tile whose runs give the rates.")
+@click.option("--validate", "checked", is_flag=True, help="Instead: foretell all runs of the study from those, and print the errors.")
+@click.option("--precision", default="", help="Of the runs that give the rates, if there are several.")
+@click.option("--ranks", type=Words(int, "1,28"), default="1,28,1024,27360", show_default=True, metavar="N,...")
+@click.option("--schemes", type=Words(str, "spans,cyclic"), default=",".join(SCHEMES), show_default=True, metavar="NAME,...",
+              help="Who gets which tile: spans, as hpcseg does; one in turn (cyclic); whoever is free (dynamic).")
+@click.option("--scenes", type=click.IntRange(1), default=1440, show_default=True)
+@click.option("--height", type=click.IntRange(1), default=40_000, show_default=True, help="Of a scene in pixels.")
+@click.option("--width", type=click.IntRange(1), default=35_000, show_default=True)
+@click.option("--core", type=click.IntRange(1), default=1024, show_default=True, help="Edge of what a tile writes.")
+@click.option("--halo", type=click.IntRange(0), default=None, help="Default: that of the runs.")
+@click.option("--swath", is_flag=True, help="Scenes are tilted within their frame: the corners hold no data.")
+@click.option("--pace", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+              help="How many times as fast as measured the network is there, such as on a GPU.")
+@click.option("--file-system", type=click.FloatRange(0), default=0.0, show_default=True, metavar="GB/s",
+              help="What all ranks share; 0 = no limit.")
+@click.option("--start-log", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds of start for each doubling of ranks.")
+@click.option("--tile-spread", type=click.FloatRange(0), default=0.0, show_default=True, help="Deviation of the log of a tile's time.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@config_option
+def simulated(case: str | None, study: Path | None, tile: int, checked: bool, seed: int, **given: Any) -> int:
+    """How long an archive takes on more ranks than there are here: makespan, balance, where the file system saturates."""
+    if case:
+        print("\n".join(case_lines(seed)))
+        return 0
+    if study is None:
+        raise UsageError("wanted --calibrate DIR, a study made by hpcseg scaling strong predict, or --case resflow")
+    rows = read_rows(study)
+    print("\n".join(check_lines(validate(rows, tile)) if checked else _foretell(rows, tile, seed, **given)))
+    return 0
+
+
+def _foretell(rows: list[Row], tile: int, seed: int, schemes: tuple[Any, ...], ranks: tuple[int, ...], **given: Any) -> list[str]:
+    """The lines of a simulation."""
+    _check(schemes, SCHEMES, "--schemes")
+    if min(ranks) < 1:
+        raise UsageError(f"--ranks {','.join(map(str, ranks))}: wanted numbers of 1 or more")
+    kind, own = the_kind(rows, given["precision"])
+    found = calibrate(own, tile)
+    rates = replace(found, forward=found.forward / given["pace"], start_log=given["start_log"], tile_spread=given["tile_spread"])
+    halo = own[0].halo if given["halo"] is None else given["halo"]
+    tilt = TILT if given["swath"] else 0.0
+    archive = Archive(given["scenes"], given["height"], given["width"], given["core"], halo, tilt, kind.partition == "rows")
+    return simulation_lines(archive, rates, ranks, schemes, given["file_system"] * 1e9 or math.inf, seed)

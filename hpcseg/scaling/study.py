@@ -25,7 +25,7 @@ from hpcseg.scaling.records import TABLE, Case, Mode, Row, Stage, add_row, read_
 from hpcseg.scaling.stages import Data, default_model, default_size, input_megabytes, read_run, synthetic_data, words_of
 
 PROGRAM = (str(Path(sysconfig.get_path("scripts")) / "hpcseg"),)
-_WARM_ALIKE = ("mode", "ranks", "tile")
+_WARM_ALIKE = ("ranks", "tile", "scenes")
 
 
 @dataclass(frozen=True)

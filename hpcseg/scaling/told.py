@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 import msgspec
 
+from hpcseg.scaling.costs import Rates
 from hpcseg.scaling.model import efficiency, fit, group, karp_flatt, pop_of, speed_up, spread_of
 from hpcseg.scaling.records import Case, Row
+from hpcseg.scaling.simulate import Archive, Scheme, saturation, simulate
 
 
 def curves(rows: Iterable[Row]) -> dict[Case, dict[int, list[Row]]]:
@@ -52,6 +55,30 @@ def _curve_lines(case: Case, by_ranks: dict[int, list[Row]]) -> list[str]:
             f"{what}  fit_a={found.a:.4f} s  fit_b={found.b:.4f} s  left_out_error={100 * found.error:.2f} %  "
             f"predicted_ranks={more}  predicted_work={found.seconds(more):.3f} s"
         )
+    return lines
+
+
+def simulation_lines(
+    archive: Archive, rates: Rates, ranks: Sequence[int], schemes: Sequence[Scheme], limit: float, seed: int
+) -> list[str]:
+    """A simulation as lines: the archive, the rates, where the file system saturates, and each run. limit: bytes/s."""
+    pixels = archive.scenes * float(archive.core_pixels()[archive.work().cost > 0].sum())
+    lines = [
+        "simulated=1",
+        f"scenes={archive.scenes}  height={archive.height} px  width={archive.width} px  core={archive.core} px  halo={archive.halo} px",
+        f"pixels={pixels / 1e6:.0f} Mpx  tiles={archive.scenes * int(archive.work().cost.sum())}",
+        "  ".join(f"{name}={1e9 * getattr(rates, name):.3f} ns/px" for name in ("decode", "prepare", "forward", "write")),
+        f"stored={rates.stored:.3f} B/px  spread={100 * rates.spread:.2f} %  start={rates.start:.2f} s",
+    ]
+    if math.isfinite(limit):
+        lines.append(f"file_system={limit / 1e9:g} GB/s  saturated_from={saturation(archive, rates, limit):.0f} ranks")
+    for p in ranks:
+        for each in (simulate(archive, rates, p, scheme, limit, seed) for scheme in schemes):
+            lines.append(
+                f"ranks={p}  scheme={each.scheme}  makespan={each.makespan:.2f} s  loops={each.loops:.2f} s  "
+                f"throughput={pixels / each.makespan / 1e6:.3f} Mpx/s  load_balance={each.balance:.4f}  "
+                f"held_by_files={100 * each.io:.1f} %  read={each.read_gb:.1f} GB  demand={each.demand / 1e9:.3f} GB/s"
+            )
     return lines
 
 

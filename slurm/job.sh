@@ -9,7 +9,7 @@
 #   HPCSEG_GO_ON=1   what was done but for listed failures (3) is done: for chains of jobs
 #
 # Exit codes 0, 2 and 3 are the end of a job. Any other (75: a signal; a dead rank, a lost node) and the scheduler gets it once more: the
-# same command resumes. In a Slurm job array each manifest *.csv among the words becomes this task's share of it, written beside it.
+# same command resumes. The tasks of a Slurm job array share the scenes out, by HPCSEG_PART.
 set -euo pipefail
 HPCSEG_HOME="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 export HPCSEG_HOME
@@ -19,20 +19,11 @@ say() { printf 'job: %s\n' "$*" >&2; }
 [ -n "${HPCSEG_LAUNCH:-}" ] || { say "HPCSEG_LAUNCH is empty: set it to what starts the ranks"; exit 2; }
 export HPCSEG_LAUNCH
 
-# share MANIFEST: the lines of this task of the array
-share() {
-    local of="$SLURM_ARRAY_TASK_COUNT" k part
-    k=$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / ${SLURM_ARRAY_TASK_STEP:-1}))
-    part="${1%.csv}.$((k + 1))of$of.csv"
-    awk -v k="$k" -v of="$of" 'NR == 1 || (NR - 2) % of == k' "$1" >"$part.$$"
-    mv "$part.$$" "$part"
-    echo "$part"
-}
-words=()
-for word in "$@"; do
-    if [ -n "${SLURM_ARRAY_TASK_COUNT:-}" ] && [[ "$word" = *.csv && -f "$word" ]]; then word="$(share "$word")"; fi
-    words+=("$word")
-done
+# The tasks of a Slurm array share the scenes out: the K-th of N maps or labels every N-th of them, from the K-th.
+if [ "${SLURM_ARRAY_TASK_COUNT:-1}" -gt 1 ]; then
+    HPCSEG_PART="$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / ${SLURM_ARRAY_TASK_STEP:-1} + 1))/$SLURM_ARRAY_TASK_COUNT"
+    export HPCSEG_PART
+fi
 
 # How often this job was submitted again before. LSF does not say: a file beside the job's output counts.
 counter="${LS_SUBCWD:-.}/.hpcseg-repeats-${LSB_JOBID:-}"
@@ -55,9 +46,9 @@ submit_again() {
 # A warning before the end of time may reach this shell too: it is meant for the ranks.
 trap : USR1
 code=0
-case "${words[0]}" in
-    *.sh) bash "${words[@]}" || code=$? ;;
-    *) $HPCSEG_LAUNCH hpcseg "${words[@]}" </dev/null || code=$? ;;
+case "$1" in
+    *.sh) bash "$@" || code=$? ;;
+    *) $HPCSEG_LAUNCH hpcseg "$@" </dev/null || code=$? ;;
 esac
 
 case "$code" in

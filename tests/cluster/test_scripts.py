@@ -157,17 +157,28 @@ def test_a_job_of_nothing_is_wrong_use(site):
     assert "wanted a command" in done.stderr
 
 
-def test_the_tasks_of_an_array_share_a_manifest_out(site):
-    rows = [f"{k}.tif,{k}" for k in range(7)]
-    (site.folder / "all.csv").write_text("\n".join(["scene,id", *rows]) + "\n")
+def test_each_task_of_an_array_is_told_its_part_of_the_scenes(site):
+    site.program("srun", 'echo "part $HPCSEG_PART" >>"$SAID"')
     array = {"SLURM_ARRAY_TASK_COUNT": 3, "SLURM_ARRAY_TASK_MIN": 2, "SLURM_ARRAY_TASK_STEP": 2}
     for number in (2, 4, 6):
-        site.run("cluster.sbatch", "predict", "all.csv", "--aoi", "absent.csv", SLURM_JOB_ID=7, SLURM_ARRAY_TASK_ID=number, **array)
-    parts = [(site.folder / f"all.{k}of3.csv").read_text().splitlines() for k in (1, 2, 3)]
-    assert all(part[0] == "scene,id" for part in parts)
-    assert sorted(row for part in parts for row in part[1:]) == rows
-    assert {len(part) for part in parts} == {3, 4}
-    assert [call.split("hpcseg ")[-1] for call in site.calls("srun")] == [f"predict all.{k}of3.csv --aoi absent.csv" for k in (1, 2, 3)]
+        site.run("cluster.sbatch", *JOB.split(), SLURM_JOB_ID=7, SLURM_ARRAY_TASK_ID=number, **array)
+    assert site.calls("part") == ["part 1/3", "part 2/3", "part 3/3"]
+
+
+def test_a_job_that_is_no_array_has_all_scenes(site):
+    site.program("srun", 'echo "part ${HPCSEG_PART:-none}" >>"$SAID"')
+    site.run("cluster.sbatch", *JOB.split(), SLURM_JOB_ID=7)
+    assert site.calls("part") == ["part none"]
+
+
+@pytest.mark.parametrize(("script", "variables"), [("summit.lsf", LSF), ("polaris.pbs", PBS)])
+def test_quotes_in_the_words_of_a_job_hold_whichever_way_they_come(site, script, variables):
+    words = 'printf "%s|" "$@" >>"$SAID"'
+    for name in ("jsrun", "mpiexec"):
+        site.program(name, words)
+    site.run(script, **variables | {"HPCSEG_JOB": "predict 'my scenes' --out maps"})
+    site.run(script, "predict", "my scenes", "--out", "maps", **{key: value for key, value in variables.items() if key != "HPCSEG_JOB"})
+    assert site.said.read_text().count("|hpcseg|predict|my scenes|--out|maps|") == 2
 
 
 def test_a_chain_has_each_job_wait_for_the_one_before_it(site):

@@ -206,7 +206,7 @@ def test_a_cluster_ends_with_all_its_jobs_when_who_started_it_is_killed(cluster,
 
 
 @pytest.mark.long
-def test_an_array_shares_a_manifest_out_and_a_chain_goes_on_when_all_of_it_is_done(cluster, work, assert_whole, tmp_path):
+def test_an_array_shares_the_scenes_out_and_a_chain_goes_on_when_all_of_it_is_done(cluster, work, assert_whole, tmp_path):
     manifest = tmp_path / "archive.csv"
     manifest.write_text("\n".join(["scene", *map(str, work.scenes)]) + "\n")
     words = [str(manifest) if word == work.scenes[0] else str(word) for word in work.command(tmp_path / "maps") if word != work.scenes[1]]
@@ -218,5 +218,5 @@ def test_an_array_shares_a_manifest_out_and_a_chain_goes_on_when_all_of_it_is_do
     said = cluster.call("bash", ROOT / "slurm/chain.sh", tmp_path / "chain", env=slow(0.0))
     last = int(said.splitlines()[-1].split()[0])
     wait_for_end(cluster, last, tmp_path)
-    assert sorted(path.name for path in tmp_path.glob("archive.*of2.csv")) == ["archive.1of2.csv", "archive.2of2.csv"]
+    assert sorted(path.name for path in (tmp_path / "maps").glob("run*.json")) == ["run.1of2.json", "run.2of2.json"]
     assert_whole(tmp_path / "maps")

@@ -18,7 +18,7 @@ from hpcseg.inference.options import Options
 from hpcseg.inference.route import Route
 from hpcseg.mapping.options import MapOptions, describe_entry, layout_of
 from hpcseg.partition import Plan, Work, make_plan
-from hpcseg.raster import Scene, estimate_cost, list_scenes
+from hpcseg.raster import Entry, Scene, estimate_cost, list_scenes
 from hpcseg.tiles import Grid
 
 _SIZES = ("scene", "height", "width")
@@ -39,7 +39,8 @@ class Sketch(msgspec.Struct, frozen=True):
 
 
 class Way(NamedTuple):
-    """What a plan knows of what maps the tiles. planes: of the prediction files. cell, unit, typical, price: as a Route has them."""
+    """What a plan knows of what maps the tiles. planes: of the prediction files. cell, unit, typical, price: as a Route has them. fit:
+    gives a scene as it is to be mapped, or raises SceneError."""
 
     core: int
     halo: int = 0
@@ -48,6 +49,7 @@ class Way(NamedTuple):
     unit: int = 1
     typical: int = 1
     price: Callable[[Scene, Grid, np.ndarray], np.ndarray] = lambda scene, grid, cost: cost
+    fit: Callable[[Entry, Scene], Scene] = lambda entry, scene: scene
 
 
 def way_of(options: Options, route: Route, core: int) -> Way:
@@ -99,41 +101,40 @@ def covered_tiles(sketch: Sketch, grid: Grid) -> np.ndarray:
 
 def look_ahead(options: MapOptions, way: Way, ranks: int) -> Outlook:
     """The plan of a run on `ranks` ranks. Raises UsageError."""
+    members: list[Sketch | Entry] = []
+    for argument in options.scenes:
+        sketches = read_sketches(Path(argument))
+        members += list_scenes([argument], options.assets) if sketches is None else sketches
+    number, of = options.part
     names: list[str] = []
     works: list[Work] = []
     refused: list[tuple[str, str]] = []
     output = 0
-    for argument in options.scenes:
-        sketches = read_sketches(Path(argument))
-        if sketches is None:
-            output += _from_rasters(argument, options, way, names, works, refused)
+    for member in members[number - 1 :: of]:
+        try:
+            work, size = _of_sketch(member, way) if isinstance(member, Sketch) else _of_raster(member, options, way)
+        except SceneError as error:
+            refused.append((member.name, str(error)))
             continue
-        for sketch in sketches:
-            grid = Grid(sketch.height, sketch.width, way.core, way.halo)
-            names.append(sketch.name)
-            cost = way.typical * covered_tiles(sketch, grid).astype(np.int64)
-            works.append(Work(grid, False, cost, np.zeros(grid.size, bool)))
-            output += grid.size * way.core**2 * len(way.planes)
+        names.append(member.name)
+        works.append(work)
+        output += size
     return Outlook(names, works, make_plan(works, ranks), output, refused, way.unit)
 
 
-def _from_rasters(
-    argument: str, options: MapOptions, way: Way, names: list[str], works: list[Work], refused: list[tuple[str, str]]
-) -> int:
-    """Add the scenes of one argument by opening them; returns the bytes of their prediction files."""
-    output = 0
-    for entry in list_scenes([argument], options.assets):
-        try:
-            scene = describe_entry(entry, options, options.resolution)
-        except SceneError as error:
-            refused.append((entry.name, str(error)))
-            continue
-        layout = layout_of(scene, way.core, way.halo, way.planes, way.cell)
-        names.append(scene.name)
-        cost = way.price(scene, layout.grid, estimate_cost(scene, layout.grid))
-        works.append(Work(layout.grid, scene.striped, cost, np.zeros(layout.grid.size, bool)))
-        output += layout.nbytes
-    return output
+def _of_sketch(sketch: Sketch, way: Way) -> tuple[Work, int]:
+    """The work of a scene that is not opened, and the bytes of its prediction file."""
+    grid = Grid(sketch.height, sketch.width, way.core, way.halo)
+    cost = way.typical * covered_tiles(sketch, grid).astype(np.int64)
+    return Work(grid, False, cost, np.zeros(grid.size, bool)), grid.size * way.core**2 * len(way.planes)
+
+
+def _of_raster(entry: Entry, options: MapOptions, way: Way) -> tuple[Work, int]:
+    """The work of a scene, and the bytes of its prediction file. Raises SceneError."""
+    scene = way.fit(entry, describe_entry(entry, options, options.resolution))
+    layout = layout_of(scene, way.core, way.halo, way.planes, way.cell)
+    cost = way.price(scene, layout.grid, estimate_cost(scene, layout.grid))
+    return Work(layout.grid, scene.striped, cost, np.zeros(layout.grid.size, bool)), layout.nbytes
 
 
 def window_bytes(core: int, halo: int, bands: int, planes: int) -> int:

@@ -46,7 +46,7 @@ class Settled(mapping.Settled):
     recipe: Recipe
 
 
-def _fitting(entry: Entry, scene: Scene, options: Options, spec: ModelSpec) -> Scene:
+def fitting(entry: Entry, scene: Scene, options: Options, spec: ModelSpec) -> Scene:
     """The scene, resampled if asked for, if the network and its filter can take it. Raises SceneError."""
     if len(scene.bands) != spec.bands:
         raise SceneError(f"gives {len(scene.bands)} bands of its {scene.count}, the network takes {spec.bands}: choose them with --bands")
@@ -64,7 +64,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options, route: Route) -> Settled:
     model = route.model
     notes: list[str] = []
     entries = list_part(comm, options)
-    scenes, refused = open_scenes(comm, entries, options, lambda entry, scene: _fitting(entry, scene, options, model.spec))
+    scenes, refused = open_scenes(comm, entries, options, lambda entry, scene: fitting(entry, scene, options, model.spec))
     pulse.step()
     core = on_root(comm, lambda: choose_core(options, model))
     of_class = on_root(comm, lambda: options.of_class(model.spec))

@@ -15,9 +15,10 @@ from hpcseg.gallery.members import is_gallery
 from hpcseg.gallery.predict import read_gallery_route
 from hpcseg.inference.options import Options, choose_core
 from hpcseg.inference.pace import measure_pace
+from hpcseg.inference.prepare import fitting
 from hpcseg.inference.route import read_route
 from hpcseg.mapping.options import MapOptions
-from hpcseg.mapping.report import Summary
+from hpcseg.mapping.report import Summary, read_record
 from hpcseg.planning import Outlook, Way, look_ahead, way_of, window_bytes
 from hpcseg.submission.estimate import Demand
 from hpcseg.training.pace import time_sample
@@ -64,7 +65,7 @@ def of_network(options: Options, known: Known) -> Demand:
     route = read_gallery_route(options) if is_gallery(options.model) else read_route(options)
     core = choose_core(options, route.model)
     options.of_class(route.model.spec)
-    way = way_of(options, route, core)
+    way = way_of(options, route, core)._replace(fit=lambda entry, scene: fitting(entry, scene, options, route.model.spec))
     outlook = _look(options, way, options.out)
 
     def measure() -> Speed:
@@ -129,17 +130,15 @@ def _pace(out: Path, core: int, known: Known, measure: Callable[[], Speed]) -> S
 
 def _earlier_run(folder: Path, wanted: bool) -> Summary | None:
     """What a run left in its folder, None if it mapped nothing. Raises UsageError if it is wanted."""
-    path, found = folder / "run.json", None
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Summary)
-    except (OSError, msgspec.MsgspecError) as error:
-        if wanted:
-            raise UsageError(f"--like {folder}: no report of a run: {error}") from error
-    if found is None or not any(rank.mapped_px for rank in found.ranks):
-        if wanted:
-            raise UsageError(f"--like {folder}: that run mapped nothing")
-        return None
-    return found
+        found = msgspec.convert(read_record(folder), Summary)
+    except (UsageError, msgspec.ValidationError):
+        found = None
+    if found and any(rank.mapped_px for rank in found.ranks):
+        return found
+    if wanted:
+        raise UsageError(f"--like {folder}: no report (run.json) of a run that mapped anything")
+    return None
 
 
 def _rank_bytes(options: Options, way: Way, bands: int, known: Known, forward: float) -> float:

@@ -287,7 +287,7 @@ class Stored:
 
     def counts(self) -> dict[str, int]:
         """Number of tiles of each status, by name."""
-        return {name: int((self.status == code).sum()) for code, name in enumerate(STATUS_NAMES)}
+        return _counts(self.status)
 
 
 def read(path: Path) -> Stored:
@@ -309,6 +309,19 @@ def read(path: Path) -> Stored:
             return Stored(path, layout, identity, dict(file.attrs), place, status, crc, buckets)
     except (OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is not a prediction file of hpcseg ({error})") from error
+
+
+def read_counts(path: Path) -> dict[str, int]:
+    """Number of tiles of each status, by name, and no more of a prediction file than that. Raises StoreError if it is none."""
+    try:
+        with h5py.File(path, "r") as file:
+            return _counts(file["tiles/status"][()])
+    except (OSError, LookupError, TypeError) as error:
+        raise StoreError(f"{path} is not a prediction file of hpcseg ({error})") from error
+
+
+def _counts(status: np.ndarray) -> dict[str, int]:
+    return dict(zip(STATUS_NAMES, np.bincount(status.ravel(), minlength=len(STATUS_NAMES)).tolist(), strict=True))
 
 
 def check(stored: Stored, tiles: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def report(name: str, repeat: int, measure: Callable[[], dict[str, float]]) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--ranks", type=int, nargs="+", default=[2, 8, 32])
+    parser.add_argument("--ranks", type=int, nargs="*", default=[2, 8, 32])
     parser.add_argument("--scenes", type=int, default=64)
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--manifest", type=int, default=100_000)

@@ -138,7 +138,7 @@ def run_options(command: Callable) -> Callable:
 
 def prediction_files(directory: Path) -> list[Path]:
     """The prediction files of a folder, or the one named. Raises UsageError if there is none."""
-    found = [directory] if directory.is_file() else sorted(directory.glob("*.h5"))
+    found = [directory] if directory.is_file() else sorted(directory.glob("[!.]*.h5"))
     if not found:
         raise UsageError(f"{directory}: no prediction files (*.h5) here")
     return found

@@ -13,7 +13,7 @@ from hpcseg.environment import peak_memory, phase
 from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import Settled, settle
 from hpcseg.inference.route import Route, open_route
-from hpcseg.mapping.report import RankReport, Summary, write_reports
+from hpcseg.mapping.report import RankReport, Summary, part_name, write_reports
 from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
 from hpcseg.mapping.writer import Writer
 from hpcseg.mpi import Comm, Pulse, first_on_node
@@ -43,7 +43,7 @@ def map_scenes(
         with phase("compile"):
             first_on_node(comm, lambda: route.compile(dtypes, recipe))
         writer = open_files(comm, pulse, settled, options, _mapper(route))
-        progress = Progress("tiles", settled.plan.size, comm.rank == 0)
+        progress = Progress("tiles", settled.plan.size, comm.rank == 0, options.out, part_name(options.part))
         report = _map_span(comm, pulse, settled, route, options, writer, progress)
         pulse.wait_for_all(lambda: progress.show(pulse.total_tiles))
         progress.close()

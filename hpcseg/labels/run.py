@@ -27,7 +27,7 @@ from hpcseg.labels.shares import LabelSummary, count_shares
 from hpcseg.labels.teacher import Fit, Step, Teacher
 from hpcseg.labels.warm import compile_steps
 from hpcseg.mapping.options import MapOptions, layout_of, scene_identity
-from hpcseg.mapping.report import RankReport, write_reports
+from hpcseg.mapping.report import RankReport, part_name, write_reports
 from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
 from hpcseg.mapping.settle import Settled, check_identities, check_space, find_done, find_earlier, list_part, open_scenes, plan_tiles
 from hpcseg.mapping.writer import Writer
@@ -73,7 +73,7 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         parameters = {"teacher": json.dumps({"name": teacher.name, **teacher.parameters})}
         mapper = Mapper(f"label {teacher.name}", teacher.classes, processor()[0], said=parameters, of_scene=lambda k: of_scene[k])
         writer = open_files(comm, pulse, settled, options, mapper)
-        progress = Progress("tiles", settled.plan.size, comm.rank == 0)
+        progress = Progress("tiles", settled.plan.size, comm.rank == 0, options.out, part_name(options.part))
         way = _way(teacher, teacher.steps[-1], options, settled, settled.plan, reduced)
         report, _ = run_pass(comm, pulse, way, options, writer, progress)
         _wait(comm, pulse, progress)

@@ -20,6 +20,7 @@ import numpy as np
 
 from hpcseg import __version__
 from hpcseg.errors import UsageError
+from hpcseg.progress import publish
 from hpcseg.raster import Entry
 from hpcseg.timeline import Profile
 
@@ -92,11 +93,10 @@ class Summary(msgspec.Struct):
 def write_reports(out: Path, summary: Summary, entries: Mapping[str, Entry], part: tuple[int, int] = (1, 1)) -> None:
     """run.json, and failed.csv with the scenes to try again. entries: the scenes by name. part: (K, N) of a run over the K-th of N
     parts, which writes run.KofN.json and failed.KofN.csv; reports of runs that were not cut into N go."""
-    number, of = part
-    name = "" if of == 1 else f".{number}of{of}"
+    name, of = part_name(part), part[1]
     failed = out / f"failed{name}.csv"
     record = msgspec.to_builtins(summary) | {"exit_code": summary.exit_code, "provenance": provenance()}
-    publish(out / f"run{name}.json", json.dumps(record, indent=1))
+    publish(out / f"run{name}.json", json.dumps(record, indent=1).encode())
     for path in out.glob("run*.json"):
         found = _REPORT.fullmatch(path.name)
         if found and int(found[2] or 1) != of:
@@ -107,6 +107,11 @@ def write_reports(out: Path, summary: Summary, entries: Mapping[str, Entry], par
     rows = [(entries[name], reason) for name, reason in reasons.items() if name in entries]
     if rows:
         _write_manifest(failed, rows)
+
+
+def part_name(part: tuple[int, int]) -> str:
+    """What a part's files have in their names, "" for all of the scenes."""
+    return "" if part[1] == 1 else f".{part[0]}of{part[1]}"
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -158,13 +163,6 @@ def _write_manifest(path: Path, rows: list[tuple[Entry, str]]) -> None:
         table = csv.DictWriter(file, ["scene", "id", "reason", *columns])
         table.writeheader()
         table.writerows({"scene": entry.source, "id": entry.name, "reason": reason, **entry.columns} for entry, reason in rows)
-
-
-def publish(path: Path, text: str) -> None:
-    """Write a file that others may read at any time: it is there whole, or as it was."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def report_lines(summary: Summary) -> list[str]:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 
+import h5py
+import numpy as np
 import pytest
 
 from hpcseg import store
 from hpcseg.errors import StoppedError
+from hpcseg.georeference import Georeference
+from hpcseg.store import Layout
+from hpcseg.tiles import Grid
 
 
 @pytest.fixture
@@ -188,6 +194,53 @@ def test_a_folder_without_maps_is_refused_by_name(hpcseg, tmp_path, name):
     code, _, text = hpcseg(name, tmp_path)
     assert code == 2
     assert one_line(text, str(tmp_path), "no prediction files"), text
+
+
+def write_map(path, status):
+    """A prediction file of four tiles with these states."""
+    store.create(path, Layout(Grid(128, 128, 64, 0), 64), {"core": 64, "halo": 0}, {}, Georeference())
+    with h5py.File(path, "r+") as file:
+        file["tiles/status"][...] = np.reshape(status, (2, 2))
+
+
+def test_status_tells_what_each_map_lacks(hpcseg, tmp_path):
+    write_map(tmp_path / "a.h5", [1, 1, 2, 3])
+    write_map(tmp_path / "b.h5", [1, 1, 1, 0])
+    write_map(tmp_path / ".b.scratch.h5", [0, 0, 0, 0])
+    code, text, _ = hpcseg("status", tmp_path)
+    assert code == 0
+    assert text.splitlines() == [
+        "a: 0 missing, 2 done, 1 nothing to do, 1 failed",
+        "b: 1 missing, 3 done, 0 nothing to do, 0 failed",
+        "missing_tiles=1",
+        "done_tiles=5",
+        "nothing_to_do_tiles=1",
+        "failed_tiles=1",
+        "complete=75.00 %",
+    ]
+
+
+def test_status_of_many_maps_names_the_first_that_are_not_complete(hpcseg, tmp_path):
+    for k in range(30):
+        write_map(tmp_path / f"s{k:02}.h5", [1, 1, 1, k % 5 > 0])
+    _, text, _ = hpcseg("status", tmp_path)
+    lines = text.splitlines()
+    assert lines[:6] == [f"s{k:02}: 1 missing, 3 done, 0 nothing to do, 0 failed" for k in range(0, 30, 5)]
+    assert lines[6:8] == ["24 scenes are complete", "missing_tiles=6"]
+    for k in range(30):
+        write_map(tmp_path / f"s{k:02}.h5", [0, 1, 1, 1])
+    _, text, _ = hpcseg("status", tmp_path)
+    assert text.splitlines()[19].startswith("s19:")
+    assert text.splitlines()[20] == "and 10 more that are not complete"
+
+
+def test_status_of_a_run_that_goes_on_tells_its_rate_and_its_end(hpcseg, tmp_path):
+    for name, done in ((".1of2", 10), (".2of2", 30)):
+        pace = {"done": done, "total": 50, "seconds": 20.0, "at": time.time() - 7}
+        (tmp_path / f".progress{name}.json").write_text(json.dumps(pace))
+    code, text, _ = hpcseg("status", tmp_path)
+    assert code == 0
+    assert text.splitlines()[-4:] == ["run=40 of 100 tiles", "rate=2.00 tiles/s", "time_left=1.3 min", "last_word=7 s ago"]
 
 
 def test_stats_prints_a_line_a_band(hpcseg, folder):

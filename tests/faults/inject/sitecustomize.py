@@ -1,11 +1,13 @@
 """Faults put into ranks from outside: Python imports this file at start where its folder is on PYTHONPATH.
 
 HPCSEG_TEST_FAULT="PLACE:RANK:CALL[,...]" raises RuntimeError at that call of that place (from 1) on that rank ("*": on each).
-HPCSEG_TEST_FAULT_FILE takes the time of the first raise. HPCSEG_TEST_SLOW="SECONDS" makes every forward pass that much longer.
+HPCSEG_TEST_FAULT_FILE takes the time of the first raise. HPCSEG_TEST_SLOW="SECONDS" makes every forward pass that much longer,
+and every step of training. HPCSEG_TEST_TALLY=FILE gets a byte for each of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.abc
 import importlib.util
@@ -20,6 +22,7 @@ PLACES = {  # module, class if it is a method, function
     "writer": ("hpcseg.store", "Prediction", "write"),
     "creation": ("hpcseg.store", "", "create"),
     "opening": ("hpcseg.raster.scene", "", "describe"),
+    "step": ("hpcseg.training.loop", "Trainer", "step"),
 }
 
 
@@ -42,6 +45,14 @@ def raise_fault(place: str) -> None:
     raise RuntimeError(f"fault put into {place}")
 
 
+def count() -> None:
+    """A byte more in the tally; on a disk that is full nobody counts."""
+    path = os.environ.get("HPCSEG_TEST_TALLY")
+    if path:
+        with contextlib.suppress(OSError), open(path, "ab") as file:
+            file.write(b".")
+
+
 def patch(module: object, place: str, at: int, delay: float) -> None:
     """Wrap the place's function: it sleeps for `delay` and raises at call `at` (0: never)."""
     _, owner, name = PLACES[place]
@@ -54,6 +65,7 @@ def patch(module: object, place: str, at: int, delay: float) -> None:
             raise_fault(place)
         if delay:
             time.sleep(delay)
+            count()
         return inner(*args, **kwargs)
 
     setattr(holder, name, outer)
@@ -85,6 +97,6 @@ class Patcher(importlib.abc.MetaPathFinder):
 delay = float(os.environ.get("HPCSEG_TEST_SLOW", "0"))
 wanted = {place: (at, 0.0) for place, at in faults().items()}
 if delay:
-    wanted["kernel"] = (wanted.get("kernel", (0, 0.0))[0], delay)
+    wanted |= {place: (wanted.get(place, (0, 0.0))[0], delay) for place in ("kernel", "step")}
 if wanted:
     sys.meta_path.insert(0, Patcher(wanted))

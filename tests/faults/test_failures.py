@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from mpi.launch import Job, needs_mpirun, own_lines, run, start, value
 
-from faults.conftest import Work, check_files, done_tiles
+from faults.conftest import Work
+from faults.left import check_files, done_tiles
 from hpcseg import store
 
 pytestmark = [pytest.mark.mpi, pytest.mark.alone, needs_mpirun]

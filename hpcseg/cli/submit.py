@@ -23,16 +23,6 @@ from hpcseg.submission.machines import MACHINES, Resources, submit, write_script
 STAGES = {module.command.name: module.command for module in (count, evaluate, export, gallery, label, predict, stats, train, verify)}
 
 
-class Alone:
-    """What a stage that only reads its arguments needs of a communicator, where MPI is not started."""
-
-    rank, size = 0, 1
-
-    def bcast(self, value: Any) -> Any:
-        """The value."""
-        return value
-
-
 class Duration(click.ParamType):
     """A time as schedulers write it, in seconds."""
 
@@ -120,7 +110,7 @@ def _parse(stage: click.Command, name: str, words: list[str]) -> click.Context:
         if part is None:
             raise UsageError(f"{name} {' '.join(words[:1])}: wanted one of {', '.join(sorted(stage.commands))}")
         return _parse(part, f"{name} {words[0]}", words[1:])
-    return stage.make_context(f"hpcseg {name}", words, obj=Alone())
+    return stage.make_context(f"hpcseg {name}", words)
 
 
 def _of_network(context: click.Context, known: Known) -> Demand:
@@ -138,7 +128,7 @@ def _of_teacher(context: click.Context, known: Known) -> Demand:
 
 
 def _of_training(context: click.Context, known: Known) -> Demand:
-    settings = train.settings_of(context.obj, **context.params)
+    settings = train.read_flags(**context.params)
     return of_training(settings, _with_threads(context, known))
 
 

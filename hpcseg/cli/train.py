@@ -57,12 +57,17 @@ def training_options(function: Callable) -> Callable:
     return function
 
 
-def settings_of(comm: Any, config: Path | None, config_flag: Path | None, **flags: Any) -> Settings:
-    """The settings of a configuration and of the flags that were given. Collective. Raises UsageError."""
+def settings_of(comm: Any, **flags: Any) -> Settings:
+    """What `read_flags` gives, on every rank. Collective. Raises UsageError."""
+    return on_root(comm, lambda: read_flags(**flags))
+
+
+def read_flags(config: Path | None, config_flag: Path | None, **flags: Any) -> Settings:
+    """The settings of a configuration and of the flags that were given. Raises UsageError."""
     given = {key: list(value) if isinstance(value, tuple) else value for key, value in flags.items() if value not in (None, ())}
     source = click.get_current_context().get_parameter_source
     defaults = {key: given.pop(key) for key in ("threads", "stall") if source(key) is not ParameterSource.COMMANDLINE}
-    return on_root(comm, lambda: read_settings(config or config_flag, given, defaults))
+    return read_settings(config or config_flag, given, defaults)
 
 
 @click.command("train")

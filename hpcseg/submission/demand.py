@@ -21,13 +21,14 @@ from hpcseg.mapping.options import MapOptions
 from hpcseg.mapping.report import Summary, read_record
 from hpcseg.planning import Outlook, Way, look_ahead, way_of, window_bytes
 from hpcseg.submission.estimate import Demand
-from hpcseg.training.pace import time_sample
+from hpcseg.training.pace import make_outline, time_sample
 from hpcseg.training.settings import Settings
 
 _RANK, _GPU_RANK = 500e6, 3e9
 """Bytes of a rank that has loaded its libraries, and CUDA's."""
 _LABEL_CORE = 1024
 _NAMED = 10
+_BANDS = 3
 _GIVE = "give --like DIR of an earlier run, --rate of a rank, or --time H:MM:SS"
 
 
@@ -171,6 +172,7 @@ def of_training(settings: Settings, known: Known) -> Demand:
     outlook = _look(options, Way(settings.tile, planes=()))
     samples = float(outlook.plan.load.sum()) * (1 - settings.validation - settings.test)
     said = [f"at most {samples:,.0f} samples an epoch, {settings.epochs} epochs", *_left_out(outlook)]
+    make_outline(settings, len(settings.bands) or _BANDS)
     seconds, text = _training_pace(settings, known)
     return Demand(samples * settings.epochs, seconds, 0 if settings.batch_per_rank else settings.batch, 0.0, (*said, *[text] * bool(text)))
 
@@ -197,5 +199,5 @@ def _training_pace(settings: Settings, known: Known) -> tuple[float, str]:
 
 def _measured_sample(settings: Settings, known: Known) -> tuple[float, str]:
     _check_device(known)
-    seconds = time_sample(settings, len(settings.bands) or 3, known.threads)
+    seconds = time_sample(settings, len(settings.bands) or _BANDS, known.threads)
     return seconds, f"measured here on {device.name()}, {known.threads} threads: {seconds:.3g} s a sample; other nodes may differ"

@@ -19,39 +19,43 @@ _SUFFIX = {"cog": ".tif", "gpkg": ".gpkg", "png": ".png"}
 
 @click.command("export")
 @click.argument("directory", type=click.Path(exists=True, path_type=Path))
-@click.option("--to", "kind", type=click.Choice([*_SUFFIX, "objects"]), required=True)
+@click.option("--to", "kind", type=click.Choice(list(_SUFFIX)), default=None,
+              help="cog = compressed GeoTIFF with overviews, gpkg = polygons, png = quicklook with legend.")  # fmt: skip
+@click.option("--objects", is_flag=True,
+              help="Connected components as points with area, centroid and bounding box (GeoPackage, CSV), and how many there are of each "
+                   "size (PNG).")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for the products. Default: beside the maps.")
-@click.option("--scene", type=click.Path(exists=True, path_type=Path), default=None, help="With png: the scene, shown beside its map.")
-@click.option("--title", default="", help="With png. Default: the scene's name.")
-@click.option("--classes", default="", type=Words(str, "floe,pond"), metavar="NAME,...", help="With objects: the classes. Default: all.")
+@click.option("--scene", type=click.Path(exists=True, path_type=Path), default=None, help="With --to png: the scene, shown beside its map.")
+@click.option("--title", default="", help="With --to png. Default: the scene's name.")
+@click.option("--classes", default="", type=Words(str, "floe,pond"), metavar="NAME,...",
+              help="With --objects: of these classes. Default: all.")  # fmt: skip
 @click.option("--min-area", "min_area_m2", type=click.FloatRange(0), default=0.0, metavar="M2",
-              help="With objects: smaller ones, in m2 on the ground, are left out.")  # fmt: skip
+              help="With --objects: smaller ones, in m2 on the ground, are left out.")  # fmt: skip
 @click.option("--min-area-px", type=click.IntRange(0), default=0,
-              help="Smaller patches are merged into their neighbours (gpkg), smaller objects are left out (objects).")  # fmt: skip
+              help="Smaller patches are merged into their neighbours (gpkg), smaller objects are left out (--objects).")  # fmt: skip
 @click.option("--connectivity", type=click.Choice(["4", "8"]), default=None,
-              help="8 = pixels that touch at a corner belong to one patch or object. Default: gpkg 4, objects 8.")  # fmt: skip
+              help="8 = pixels that touch at a corner belong to one patch or object. Default: gpkg 4, --objects 8.")  # fmt: skip
 @threads_option
 @stall_option
 @config_option
 @click.pass_obj
-def command(comm: Any, directory: Path, kind: Any, out: Path | None, connectivity: str | None, stall: float, **arguments: Any) -> int:
-    """Export the maps in DIRECTORY: cog = compressed GeoTIFF with overviews, gpkg = polygons, png = quicklook with legend, objects =
-    connected components as points with area, centroid and bounding box (GeoPackage, CSV) and their size distribution (PNG).
-
-    Ranks share out the maps; with objects, their tiles.
-    """
-    maps = on_root(comm, lambda: _prepare(directory, out))
-    if kind == "objects":
-        return _objects(comm, stall, maps, out, int(connectivity or 8), arguments)
+def command(comm: Any, directory: Path, kind: Any, objects: bool, out: Path | None, stall: float, **arguments: Any) -> int:
+    """Export the maps in DIRECTORY as --to says, or their --objects. Ranks share out the maps; with --objects, their tiles."""
+    maps = on_root(comm, lambda: _prepare(directory, out, bool(kind) + objects))
+    connectivity = int(arguments.pop("connectivity") or (8 if objects else 4))
+    if objects:
+        return _objects(comm, stall, maps, out, connectivity, arguments)
     names = ("scene", "title", "min_area_px", "threads")
     for path in maps[comm.rank :: comm.size]:
         target = (out or path.parent) / f"{path.stem}{_SUFFIX[kind]}"
-        product = export(path, kind, target, connectivity=8 if connectivity == "8" else 4, **{name: arguments[name] for name in names})
+        product = export(path, kind, target, connectivity=8 if connectivity == 8 else 4, **{name: arguments[name] for name in names})
         _say([product.path], product.notes)
     return 0
 
 
-def _prepare(directory: Path, out: Path | None) -> list[Path]:
+def _prepare(directory: Path, out: Path | None, wanted: int) -> list[Path]:
+    if wanted != 1:
+        raise UsageError(f"give either --to {'|'.join(_SUFFIX)} or --objects")
     maps = prediction_files(directory)
     try:
         (out or maps[0].parent).mkdir(parents=True, exist_ok=True)

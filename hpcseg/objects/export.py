@@ -1,4 +1,4 @@
-"""`hpcseg export --to objects`: every connected component of maps as a point with its measures, and how many there are of each size."""
+"""`hpcseg export --objects`: every connected component of maps as a point with its measures, and how many there are of each size."""
 
 from __future__ import annotations
 

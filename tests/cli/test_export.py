@@ -24,12 +24,12 @@ def test_objects_are_written_beside_the_map_and_told_by_class(hpcseg, tmp_path):
     labels = np.zeros((40, 50), np.uint8)
     labels[3:6, 4:9] = labels[6, 9] = 1
     path = write_map(tmp_path / "s.h5", labels)
-    code, out, error = hpcseg("export", tmp_path, "--to", "objects", "--classes", "roof")
+    code, out, error = hpcseg("export", tmp_path, "--objects", "--classes", "roof")
     assert (code, error) == (0, "")
     assert out.splitlines() == [f"wrote {path.with_name(f's_objects.{kind}')}" for kind in ("gpkg", "csv", "png")] + [
         "note: roof: 1 objects, 16 px"
     ]
-    _, out, _ = hpcseg("export", tmp_path, "--to", "objects", "--connectivity", "4", "--min-area-px", "2")
+    _, out, _ = hpcseg("export", tmp_path, "--objects", "--connectivity", "4", "--min-area-px", "2")
     assert "note: roof: 1 objects, 15 px" in out
 
 
@@ -40,11 +40,12 @@ def test_objects_are_written_beside_the_map_and_told_by_class(hpcseg, tmp_path):
         (("--min-area", "100"), "give --min-area-px instead"),
         (("--min-area", "-1"), "-1.0 is not in the range"),
         (("--connectivity", "6"), "'4', '8'"),
+        (("--to", "cog"), "give either --to cog|gpkg|png or --objects"),
     ],
 )
 def test_wrong_use_is_one_line(hpcseg, tmp_path, words, named):
     write_map(tmp_path / "s.h5", random_labels(0, (50, 50)))
-    code, _, error = hpcseg("export", tmp_path, "--to", "objects", *words)
+    code, _, error = hpcseg("export", tmp_path, "--objects", *words)
     assert code == 2
     assert named in error
     assert error.count("\n") == 1
@@ -53,7 +54,7 @@ def test_wrong_use_is_one_line(hpcseg, tmp_path, words, named):
 def test_a_map_that_does_not_fit_is_skipped_with_exit_code_3(hpcseg, tmp_path):
     write_map(tmp_path / "a.h5", random_labels(0, (50, 50)))
     (tmp_path / "b.h5").write_bytes(b"nothing")
-    code, out, _ = hpcseg("export", tmp_path, "--to", "objects")
+    code, out, _ = hpcseg("export", tmp_path, "--objects")
     assert code == 3
     assert "skipped b: " in out
 
@@ -62,8 +63,8 @@ def test_a_map_that_does_not_fit_is_skipped_with_exit_code_3(hpcseg, tmp_path):
 @pytest.mark.mpi
 @pytest.mark.parametrize("ranks", [3, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 7))])
 def test_ranks_change_no_byte(hpcseg, folder, ranks):
-    hpcseg("export", folder / "maps", "--to", "objects", "--out", folder / "one", "--threads", 1)
-    run(ranks, "export", folder / "maps", "--to", "objects", "--out", folder / "many", "--threads", 1)
+    hpcseg("export", folder / "maps", "--objects", "--out", folder / "one", "--threads", 1)
+    run(ranks, "export", folder / "maps", "--objects", "--out", folder / "many", "--threads", 1)
     names = sorted(each.name for each in (folder / "one").iterdir())
     assert names == sorted(f"{name}_objects.{kind}" for name in "abc" for kind in ("csv", "gpkg", "png"))
     assert sorted(each.name for each in (folder / "many").iterdir()) == names

@@ -1,4 +1,4 @@
-"""Detectors whose heat tests know, each pixel's the sigmoid of its own value, and scenes of spots for them."""
+"""Detectors whose heat tests know, each pixel's the sigmoid of its own value, a model of classes alike, and scenes of spots for them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,22 @@ def write_detector(folder: Path, kinds: int = 1, **keys: Any) -> Path:
         network.weight.copy_(torch.eye(kinds)[:, :, None, None])
     classes = [Class(name=name, color=color) for name, color in zip(("seal", "bear"), COLORS, strict=True)][:kinds]
     norm = Normalisation(mean=[127.0] * kinds, std=[20.0] * kinds)
-    spec = ModelSpec(**{"network": "network.pt", "bands": kinds, "classes": classes, "normalisation": norm, "task": "points",
-                        "sigma": 1.5, "threshold": 0.5} | keys)  # fmt: skip
+    spec = {"classes": classes, "normalisation": norm, "task": "points", "sigma": 1.5, "threshold": 0.5}
+    return _write_model(folder, network, spec | keys)
+
+
+def write_labeller(folder: Path, kinds: int = 1, **keys: Any) -> Path:
+    """A model folder that labels pixels: ground, or the kind whose band is brightest, where that is above 127."""
+    network = nn.Conv2d(kinds, kinds + 1, 1, bias=False)
+    with torch.no_grad():
+        network.weight.copy_(torch.eye(kinds + 1)[:, 1:, None, None])
+    classes = [Class(name=name, color=color) for name, color in zip(("ground", "seal", "bear"), ("#dfe6d8", *COLORS), strict=True)]
+    norm = Normalisation(mean=[127.0] * kinds, std=[20.0] * kinds)
+    return _write_model(folder, network, {"classes": classes[: kinds + 1], "normalisation": norm} | keys)
+
+
+def _write_model(folder: Path, network: nn.Conv2d, keys: dict[str, Any]) -> Path:
+    spec = ModelSpec(**{"network": "network.pt", "bands": network.in_channels} | keys)
     folder.mkdir(parents=True)
     (folder / "model.toml").write_bytes(encode_toml(spec))
     torch.jit.script(network).save(str(folder / "network.pt"))

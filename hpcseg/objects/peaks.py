@@ -15,6 +15,7 @@ from hpcseg.evaluation import scene_of
 from hpcseg.kernels.heat import FLOOR
 from hpcseg.kernels.peaks import find_peaks, neighbours
 from hpcseg.mpi import Comm, Pulse, first_on_node
+from hpcseg.objects.cells import no_cells_seen, see_cells
 from hpcseg.objects.passes import pass_over, plan_maps
 from hpcseg.raster import CellCache
 from hpcseg.share import merge_at_owners
@@ -39,15 +40,6 @@ class HeatMap(NamedTuple):
         """The tiles of its search, with the halo that the steps need."""
         grid = self.stored.layout.grid
         return Grid(grid.height, grid.width, tile, int(np.abs(self.steps).max(initial=0)))
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Cells down and across, (0, 0) without."""
-        grid = self.stored.layout.grid
-        if not self.cell:
-            return 0, 0
-        down, across = cell_of(np.array([grid.height, grid.width]) - 1, self.cell) + 1
-        return int(down), int(across)
 
 
 @dataclass
@@ -77,11 +69,6 @@ class Peaks:
         """All points in the order of their rows, columns and kinds."""
         points = np.concatenate([np.empty((0, 4), np.int64), *self.parts])
         return points[np.lexsort((points[:, 2], points[:, 1], points[:, 0]))]
-
-
-def cell_of(pixels: np.ndarray, cell: float) -> np.ndarray:
-    """The numbers of the cells of `cell` pixels that pixels' centres lie in, int64."""
-    return ((pixels + 0.5) // cell).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -143,21 +130,8 @@ class _Finder:
             scores[kind] = np.bincount(score, minlength=SCORES) * (np.arange(SCORES) >= FLOOR)
             keep = score >= case.level
             points.append(np.stack([row + window.row, col + window.col, np.full_like(row, kind), score], -1)[keep])
-        cells, seen = _seen(planes[0][inner.slices] != store.NODATA, core, case.cell)
+        cells, seen = see_cells(planes[0][inner.slices], core, case.cell)
         return scores, points, cells, seen
-
-
-def _seen(valid: np.ndarray, core: Window, cell: float) -> tuple[Window, np.ndarray]:
-    """The cells under a core, and which of them have data in it."""
-    if not cell:
-        return Window(0, 0, 0, 0), np.empty((0, 0), bool)
-    starts = []
-    for start, size in zip(core[:2], core[2:], strict=True):
-        numbers = cell_of(np.arange(start, start + size), cell)
-        starts.append(np.unique(numbers, return_index=True))
-    (rows, down), (cols, right) = starts
-    seen = np.logical_or.reduceat(np.logical_or.reduceat(valid, down, 0), right, 1)
-    return Window(int(rows[0]), int(cols[0]), len(rows), len(cols)), seen
 
 
 def _compile() -> None:
@@ -183,4 +157,6 @@ def find_all(comm: Comm, pulse: Pulse, maps: Sequence[HeatMap], threads: int, ti
 
 
 def _start(case: HeatMap) -> Peaks:
-    return Peaks(np.zeros((len(case.stored.layout.planes), SCORES), np.int64), [], np.zeros(case.cells, bool))
+    layout = case.stored.layout
+    seen = no_cells_seen(layout.grid.height, layout.grid.width, case.cell)
+    return Peaks(np.zeros((len(layout.planes), SCORES), np.int64), [], seen)

@@ -18,6 +18,7 @@ from hpcseg import store
 from hpcseg.errors import ReadError
 from hpcseg.kernels.components import Place, Space, label_window, make_space
 from hpcseg.mpi import Comm, Pulse, first_on_node, on_root
+from hpcseg.objects.cells import no_cells_seen, see_cells
 from hpcseg.objects.ground import Ground
 from hpcseg.objects.passes import pass_over, plan_maps
 from hpcseg.objects.seams import Seams, seam_lines
@@ -25,19 +26,21 @@ from hpcseg.objects.spool import Spool
 from hpcseg.raster import CellCache, Scene
 from hpcseg.share import merge_at_owners
 from hpcseg.stream import Buffer, Item, Source
-from hpcseg.tiles import Grid
+from hpcseg.tiles import Grid, Window
 
 TILE = 1024
 _NO_SCORES = np.empty((0, 0), np.uint8)
 
 
 class Case(NamedTuple):
-    """A map whose objects are wanted. chosen: bool (256,), the classes that count. scratch: a file name to which ranks add theirs."""
+    """A map whose objects are wanted. chosen: bool (256,), the classes that count. scratch: a file name to which ranks add theirs.
+    cell: edge in pixels of the squares that are looked at for data, 0 = none."""
 
     stored: store.Stored
     scene: Scene
     chosen: np.ndarray
     scratch: Path
+    cell: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,18 @@ class Settings:
 
 
 class Labels(NamedTuple):
-    """The components of a tile: those that touch none of its borders, those that do, and where they do."""
+    """The components of a tile: those that touch none of its borders, those that do, and where they do. cells, seen: see `see_cells`."""
 
     inner: np.ndarray
     border: np.ndarray
     runs: np.ndarray
+    cells: Window
+    seen: np.ndarray
 
 
 @dataclass
 class Part:
-    """What tiles of a scene add up to: components that wait for more tiles, and finished ones in scratch files.
+    """What tiles of a scene add up to: components that wait for more tiles, finished ones in scratch files, and cells that have data.
 
     left: how many tiles are still to come. kept: how many waited after the last settling. peak: most bytes that waited at once.
     touching: components of single tiles that touch a border.
@@ -73,6 +78,7 @@ class Part:
 
     seams: Seams
     spool: Spool
+    seen: np.ndarray
     left: int = 0
     kept: int = 0
     peak: int = 0
@@ -83,6 +89,7 @@ class Part:
         self.left -= 1
         self.spool.append(found.inner)
         self.seams.add(tile, found.border, found.runs)
+        self.seen[found.cells.slices] |= found.seen
         self.touching += len(found.border)
         self.peak = max(self.peak, self.seams.nbytes)
         if not self.left or len(self.seams.components) > 2 * self.kept:
@@ -96,7 +103,8 @@ class Part:
     def merge(self, other: Part) -> Part:
         """Both together; what is finished later goes to the first one's scratch file."""
         seams, spool = self.seams.merge(other.seams), Spool(self.spool.path, self.spool.blocks + other.spool.blocks)
-        return Part(seams, spool, 0, 0, max(self.peak, other.peak, seams.nbytes), self.touching + other.touching)
+        peak, touching = max(self.peak, other.peak, seams.nbytes), self.touching + other.touching
+        return Part(seams, spool, self.seen | other.seen, 0, 0, peak, touching)
 
 
 class _Opened(NamedTuple):
@@ -153,9 +161,10 @@ class _Labeller:
         core = grid.core_window(item.tile)
         labels, scores = item.buffer.planes
         scores = scores if len(opened.planes) > 1 else _NO_SCORES
-        place, chosen = Place(*core, seam_lines(grid, item.tile)), self._source.cases[item.scene].chosen
-        inner, border, runs = label_window(labels, scores, chosen, self._settings.reach, opened.ground.running(core), place, space)
-        return Labels(space.components[:inner].copy(), space.border[:border].copy(), space.seams[:runs].copy())
+        place, case = Place(*core, seam_lines(grid, item.tile)), self._source.cases[item.scene]
+        inner, border, runs = label_window(labels, scores, case.chosen, self._settings.reach, opened.ground.running(core), place, space)
+        cells = see_cells(labels[: core.height, : core.width], core, case.cell)
+        return Labels(space.components[:inner].copy(), space.border[:border].copy(), space.seams[:runs].copy(), *cells)
 
 
 def _compile() -> None:
@@ -192,4 +201,5 @@ def find_components(comm: Comm, pulse: Pulse, cases: Sequence[Case], settings: S
 
 
 def _start(case: Case, grid: Grid, settings: Settings, rank: int, tiles: int) -> Part:
-    return Part(Seams.start(grid, settings.reach), Spool(case.scratch.with_name(f"{case.scratch.name}.{rank}")), tiles)
+    spool = Spool(case.scratch.with_name(f"{case.scratch.name}.{rank}"))
+    return Part(Seams.start(grid, settings.reach), spool, no_cells_seen(grid.height, grid.width, case.cell), tiles)

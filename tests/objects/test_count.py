@@ -13,7 +13,8 @@ from osgeo import gdal, ogr
 from hpcseg.errors import UsageError
 from hpcseg.inference.options import Options
 from hpcseg.inference.route import open_route
-from hpcseg.objects.count import Choice, count
+from hpcseg.objects.count import count
+from hpcseg.objects.search import Choice
 from hpcseg.products import export
 from hpcseg.raster import describe, read_points
 
@@ -183,13 +184,6 @@ def test_scenes_that_do_not_fit_leave_valid_files(make_scene, run, tmp_path):
 def test_lengths_that_do_not_fit_are_refused(scenes, run, choice, message):
     with pytest.raises(UsageError, match=message):
         run(scenes, choice=choice)
-
-
-def test_a_model_of_classes_is_no_detector(scenes, alone, make_model, tmp_path):
-    options = Options(tuple(scenes), model=str(make_model(tmp_path / "classes", 1)), out=tmp_path / "out")
-    with pytest.raises(UsageError, match="labels pixels, wanted a detector"):
-        count(alone, options, Choice(), threading.Event(), open_route)
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_map_of_heat_has_no_labels_to_export(scenes, run, tmp_path):

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -154,6 +154,11 @@ def patient_barrier(comm: Comm) -> None:
 def self_comm() -> Comm:
     """A communicator of this rank alone."""
     return MPI.COMM_SELF
+
+
+def file_hints(hints: Mapping[str, str]) -> Any:
+    """Hints of MPI-IO as it takes them, None if there are none."""
+    return MPI.Info.Create(dict(hints)) if hints else None
 
 
 class Pulse:

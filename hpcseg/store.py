@@ -90,12 +90,48 @@ class Layout:
         core = self.grid.core_window(tile)
         return Window(core.row // self.cell, core.col // self.cell, -(-core.height // self.cell), -(-core.width // self.cell))
 
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of a chunk."""
+        return self.chunk**2 * np.dtype(self.dtype).itemsize
+
+    def fits(self, stripe: int) -> bool:
+        """Whether stripes of so many bytes consist of whole chunks, or chunks of whole stripes."""
+        return not stripe or not (stripe % self.chunk_bytes and self.chunk_bytes % stripe)
+
     def chunks(self, tile: int) -> Iterable[Window]:
         """The chunks of a tile's core, whole ones, also where they reach over the scene's edge."""
         core = self.grid.core_window(tile)
         for row in range(core.row, core.stop[0], self.chunk):
             for col in range(core.col, core.stop[1], self.chunk):
                 yield Window(row, col, self.chunk, self.chunk)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How files lie on a parallel file system and are opened there: no byte of a map depends on it.
+
+    stripe: bytes, a multiple or a divisor of a chunk's: no chunk crosses from one into the next more often than it must. 0 = any place.
+    info: hints of MPI-IO, None = none. comm: of this rank alone; with it a file is created through MPI-IO, where the hints that stripe it
+    count.
+    """
+
+    stripe: int = 0
+    info: Any = None
+    comm: Any = None
+
+    def creating(self, layout: Layout) -> dict[str, Any]:
+        """What h5py is told when it creates a file."""
+        step = min(self.stripe, layout.chunk_bytes)
+        aligned = {"alignment_threshold": step, "alignment_interval": step} if step else {}
+        return aligned | ({} if self.comm is None else self.sharing(self.comm))
+
+    def sharing(self, comm: Any) -> dict[str, Any]:
+        """What h5py is told when ranks open a file together."""
+        return {"driver": "mpio", "comm": comm} | ({} if self.info is None else {"info": self.info})
+
+
+ANYWHERE = Access()
 
 
 def tile_crc(planes: Sequence[np.ndarray]) -> int:
@@ -106,14 +142,16 @@ def tile_crc(planes: Sequence[np.ndarray]) -> int:
     return crc
 
 
-def create(path: Path, layout: Layout, identity: dict[str, Any], attributes: dict[str, str], place: Georeference) -> None:
+def create(
+    path: Path, layout: Layout, identity: dict[str, Any], attributes: dict[str, str], place: Georeference, access: Access = ANYWHERE
+) -> None:
     """Make the file of a scene, complete but without data; atomic. Raises StoreError if it cannot be written.
 
     identity: what must agree for a resume. attributes: further strings for the root group.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with h5py.File(part, "w") as file:
+        with h5py.File(part, "w", **access.creating(layout)) as file:
             file.attrs["Conventions"] = "CF-1.8"
             file.attrs["identity"] = json.dumps(identity, sort_keys=True)
             file.attrs["georeference"] = place.to_json()
@@ -201,10 +239,10 @@ class Prediction:
     All other calls are independent. Not safe for several threads: one writer thread per rank.
     """
 
-    def __init__(self, path: Path, layout: Layout, comm: Any) -> None:
+    def __init__(self, path: Path, layout: Layout, comm: Any, access: Access = ANYWHERE) -> None:
         self.path, self.layout = path, layout
         try:
-            self._file = h5py.File(path, "r+", driver="mpio", comm=comm)
+            self._file = h5py.File(path, "r+", **access.sharing(comm))
         except OSError as error:
             raise StoreError(f"{path}: cannot be opened for writing: {error}") from error
         self._planes = [self._file[name] for name in layout.planes]

@@ -12,10 +12,10 @@ import pytest
 import xarray
 from osgeo import gdal, osr
 
-from hpcseg import store
+from hpcseg import mpi, store
 from hpcseg.errors import StoreError
 from hpcseg.georeference import Georeference, GroundPoint
-from hpcseg.store import DONE, EMPTY, FAILED, MISSING, NODATA, Layout, Prediction
+from hpcseg.store import DONE, EMPTY, FAILED, MISSING, NODATA, Access, Layout, Prediction
 from hpcseg.tiles import Grid, Window
 
 IDENTITY = {"core": 64, "halo": 8, "scene": {"digest": "abc"}}
@@ -173,6 +173,37 @@ def test_chunks_cover_a_core_whole_also_over_the_edge():
     assert [c[:2] for c in chunks] == [(128, 192)]
     assert all(c[2:] == (32, 32) for c in LAYOUT.chunks(0))
     assert len(list(LAYOUT.chunks(0))) == 4
+
+
+def offsets(path, plane="labels"):
+    """Where the chunks of a plane begin in the file."""
+    with h5py.File(path) as file:
+        dataset = file[plane].id
+        return np.array([dataset.get_chunk_info(k).byte_offset for k in range(dataset.get_num_chunks())])
+
+
+@pytest.mark.parametrize("through_mpi", [False, True])
+@pytest.mark.parametrize(("stripe", "step"), [(1 << 20, 4096), (4096, 4096), (1024, 1024)])
+def test_chunks_begin_where_stripes_do(tmp_path, alone, stripe, step, through_mpi):
+    layout = Layout(Grid(700, 1000, 64, 0), 64, ("labels", "confidence"))
+    info = mpi.file_hints({"striping_factor": "4", "unheard_of": "1"}) if through_mpi else None
+    access = Access(stripe, info, alone if through_mpi else None)
+    store.create(tmp_path / "a.h5", layout, {"core": 64, "halo": 0}, {}, Georeference(), access)
+    for plane in layout.planes:
+        found = offsets(tmp_path / "a.h5", plane)
+        assert len(found) == 11 * 16
+        assert not (found % step).any()
+    assert (tmp_path / "a.h5").stat().st_size < 1.05 * layout.nbytes
+    store.create(tmp_path / "b.h5", layout, {"core": 64, "halo": 0}, {}, Georeference())
+    assert (offsets(tmp_path / "b.h5") % step).any()
+
+
+@pytest.mark.parametrize(("chunk", "dtype", "stripe", "fits"), [
+    (1024, "uint8", 1 << 20, True), (1024, "uint8", 16 << 20, True), (512, "uint8", 1 << 20, True), (1024, "uint32", 1 << 20, True),
+    (544, "uint8", 1 << 20, False), (544, "uint8", 0, True),
+])  # fmt: skip
+def test_stripes_that_chunks_do_not_fill_are_told(chunk, dtype, stripe, fits):
+    assert Layout(Grid(100, 100, chunk, 0), chunk, ("labels",), dtype).fits(stripe) == fits
 
 
 def test_a_chunk_that_does_not_divide_the_core_is_refused():

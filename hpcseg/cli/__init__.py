@@ -47,6 +47,8 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
             raise click.UsageError(f"{path}: no key {key!r}; wanted one of {', '.join(sorted(known))}")
         if isinstance(known[name].type, click.Path) and not isinstance(value, (str, list)):
             raise click.UsageError(f"{path}: {key} is {value!r}, wanted a path")
+        if getattr(known[name], "is_flag", False) and not isinstance(value, bool):
+            raise click.UsageError(f"{path}: {key} is {value!r}, wanted true or false")
     context.default_map = {known[key.replace("_", "-")].name: value for key, value in values.items()}
 
 
@@ -101,6 +103,27 @@ part_option = click.option(
     "--part", type=Part(), default=(1, 1), metavar="K/N", envvar="HPCSEG_PART", show_envvar=True,
     help="Only every N-th scene, from the K-th: for N jobs of an array. They write run.KofN.json and failed.KofN.csv.",
 )  # fmt: skip
+
+
+def _check_hints(context: click.Context, parameter: click.Parameter, hints: tuple[str, ...]) -> tuple[str, ...]:
+    for hint in hints:
+        if not hint.partition("=")[0] or not hint.partition("=")[2]:
+            raise click.BadParameter(f"{hint!r}: wanted KEY=VALUE, such as striping_factor=16")
+    return tuple(hints)
+
+
+def file_options(command: Callable) -> Callable:
+    """The options that say how prediction files lie on a parallel file system. No map depends on them."""
+    for option in reversed((
+        click.option("--stripe", type=click.IntRange(0), default=0, metavar="MB",
+                     help="Stripe (Lustre) or block (GPFS) of the file system: chunks of the maps begin at its multiples or fill it, so "
+                     "that a write touches one. Needs a core of 1024 or its multiples."),
+        click.option("--mpi-io", multiple=True, callback=_check_hints, metavar="KEY=VALUE",
+                     help="Hint to MPI-IO, again and again: striping_factor=16, striping_unit=1048576, romio_ds_write=disable ... What "
+                     "the MPI library does not know it ignores. Files are never locked, unless HDF5_USE_FILE_LOCKING says so."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def scene_options(command: Callable) -> Callable:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hpcseg.cli import Words, part_option, run_options, scene_options
+from hpcseg.cli import Words, file_options, part_option, run_options, scene_options
 from hpcseg.environment import stop_requested
 from hpcseg.kernels.ice import Rule
 from hpcseg.kernels.rays import MODES, Sfs
@@ -40,6 +40,7 @@ def label_options(function: Callable) -> Callable:
         scene_options,
         part_option,
         click.option("--overwrite", is_flag=True, help="Remove earlier labels of these scenes instead of resuming them."),
+        file_options,
         run_options,
         click.pass_obj,
     )):  # fmt: skip

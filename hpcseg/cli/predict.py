@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hpcseg.cli import part_option, run_options, scene_options
+from hpcseg.cli import file_options, part_option, run_options, scene_options
 from hpcseg.environment import stop_requested
 from hpcseg.gallery.predict import opener_of
 from hpcseg.inference.options import Options
@@ -37,6 +37,7 @@ def mapping_options(command: Callable) -> Callable:
         click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a forward pass on a GPU."),
         click.option("--gallery-memory", type=click.IntRange(1), default=2000, show_default=True,
                      help="MB that the networks of a gallery take at most on a rank; fewer mean that they are loaded again."),
+        file_options,
         run_options,
     )):  # fmt: skip
         command = option(command)

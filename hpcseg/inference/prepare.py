@@ -23,7 +23,7 @@ from hpcseg.kernels.heat import FLOOR, level_of
 from hpcseg.kernels.labels import NODATA
 from hpcseg.mapping import settle as mapping
 from hpcseg.mapping.options import describe_entry, layout_of
-from hpcseg.mapping.settle import check_identities, check_space, find_done, find_earlier, list_part, open_scenes, plan_tiles
+from hpcseg.mapping.settle import check_identities, check_space, check_stripe, find_done, find_earlier, list_part, open_scenes, plan_tiles
 from hpcseg.models import Model
 from hpcseg.models.optimise import Precision
 from hpcseg.mpi import Comm, Pulse, on_root
@@ -84,6 +84,7 @@ def settle(comm: Comm, pulse: Pulse, options: Options, route: Route) -> Settled:
         identity_of(scene, recipe.model, layout, options, precision, value.prefilter)
         for scene, layout, value in zip(scenes, layouts, values, strict=True)
     ]
+    on_root(comm, lambda: check_stripe(layouts, options.stripe))
     on_root(comm, lambda: check_identities(paths, identities, stored))
     pulse.step()
     done = find_done(comm, pulse, layouts, stored)

@@ -29,7 +29,17 @@ from hpcseg.labels.warm import compile_steps
 from hpcseg.mapping.options import MapOptions, layout_of, scene_identity
 from hpcseg.mapping.report import RankReport, part_name, write_reports
 from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
-from hpcseg.mapping.settle import Settled, check_identities, check_space, find_done, find_earlier, list_part, open_scenes, plan_tiles
+from hpcseg.mapping.settle import (
+    Settled,
+    check_identities,
+    check_space,
+    check_stripe,
+    find_done,
+    find_earlier,
+    list_part,
+    open_scenes,
+    plan_tiles,
+)
 from hpcseg.mapping.writer import Writer
 from hpcseg.mpi import Comm, Pulse, first_on_node, on_root, share_out
 from hpcseg.partition import Plan
@@ -114,6 +124,7 @@ def settle(comm: Comm, pulse: Pulse, teacher: Teacher, options: LabelOptions) ->
     if teacher.picture:
         on_root(comm, lambda: check_pictures(paths, asked))
     stored = find_earlier(comm, options.out, paths, options.overwrite)
+    on_root(comm, lambda: check_stripe(layouts, options.stripe))
     on_root(comm, lambda: check_identities(paths, identities, stored))
     on_root(comm, lambda: _remove_scratch(paths))
     done = find_done(comm, pulse, layouts, stored)
@@ -213,9 +224,7 @@ def _way(teacher: Teacher, step: Step, options: LabelOptions, settled: Settled, 
     return Pass(settled.scenes, grids, settled.values, plan, engine, readers, reduced.unreadable, empty, not step.reads_scene)
 
 
-def _run_step(
-    comm: Comm, pulse: Pulse, step: Step, way: Pass, options: LabelOptions, settled: Settled, reduced: Reduced
-) -> Reduced:
+def _run_step(comm: Comm, pulse: Pulse, step: Step, way: Pass, options: LabelOptions, settled: Settled, reduced: Reduced) -> Reduced:
     """One reduce: its accumulators merged and fitted by the scenes' owners, what they found told to all. Collective."""
     writer = _open_scratch(comm, pulse, step, way.plan, settled) if step.scratch else None
     report, failed = run_pass(comm, pulse, way, options, writer)
@@ -228,9 +237,7 @@ def _run_step(
     mine = {k: step.fit(total, reduced.fits[k]) for k, total in merged.items()}
     told = {k: fit for each in comm.allgather(mine) for k, fit in each.items()}
     chosen = {k for k, tiles in enumerate(way.plan.tiles) if len(tiles)}
-    fits = [
-        told[k] if k in told else step.fit(step.start(), fit) if k in chosen else fit for k, fit in enumerate(reduced.fits)
-    ]
+    fits = [told[k] if k in told else step.fit(step.start(), fit) if k in chosen else fit for k, fit in enumerate(reduced.fits)]
     unreadable = {place: reason for each in comm.allgather(failed) for place, reason in each.items()}
     report.add_earlier(reduced.report)
     return Reduced(fits, reduced.unreadable | unreadable, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import socket
 import time
@@ -21,7 +22,7 @@ from hpcseg.errors import ReadError
 from hpcseg.mapping.options import MapOptions
 from hpcseg.mapping.report import RankReport, Summary, user
 from hpcseg.mapping.settle import Settled
-from hpcseg.mapping.writer import Writer
+from hpcseg.mapping.writer import Writer, access_of
 from hpcseg.mpi import Comm, Pulse
 from hpcseg.partition import Plan
 from hpcseg.progress import Progress
@@ -67,20 +68,21 @@ class Pass:
 @phase("files")
 def open_files(comm: Comm, pulse: Pulse, settled: Settled, options: MapOptions, mapper: Mapper) -> Writer:
     """The prediction files of a run, made where they are not there yet. Collective over the owners of each."""
-    attributes = _attributes(options, mapper)
+    attributes, access = _attributes(options, mapper), access_of(options)
 
     def create(scene: int) -> None:
         place, name = settled.scenes[scene].place, settled.scenes[scene].name
         said = attributes | {"manifest": json.dumps(dict(settled.entries[name].columns))} | dict(mapper.of_scene(scene))
-        store.create(settled.paths[scene], settled.layouts[scene], settled.identities[scene], said, place)
+        store.create(settled.paths[scene], settled.layouts[scene], settled.identities[scene], said, place, access)
 
-    return Writer(comm, pulse, settled.plan, settled.layouts, settled.paths, create)
+    return Writer(comm, pulse, settled.plan, settled.layouts, settled.paths, create, access)
 
 
 def _attributes(options: MapOptions, mapper: Mapper) -> dict[str, str]:
     """What a file says of how it was made."""
     versions = {"hpcseg": hpcseg.__version__, **mapper.versions, "numpy": np.__version__, "hdf5": store.HDF5_VERSION}
-    made_by = {"user": user(), "host": socket.gethostname(), "machine": platform.machine(), "device": mapper.device}
+    made_by = {"user": user(), "host": socket.gethostname(), "machine": platform.machine(), "device": mapper.device,
+               "file_locking": os.environ.get("HDF5_USE_FILE_LOCKING", "")}  # fmt: skip
     return {
         "hpcseg_version": hpcseg.__version__,
         "model": mapper.name,

@@ -160,6 +160,14 @@ def plan_tiles(
     return make_plan(works, comm.size)
 
 
+def check_stripe(layouts: Sequence[Layout], stripe: int) -> None:
+    """Refuse chunks that do not fit stripes of so many MB. Raises UsageError."""
+    for layout in layouts:
+        if not layout.fits(stripe << 20):
+            chunk = f"chunks of {layout.chunk}x{layout.chunk} pixels, {layout.chunk_bytes / 2**20:.3g} MB"
+            raise UsageError(f"--stripe {stripe}: {chunk}, do not fill it: a --core of 1024 or 2048 does")
+
+
 def check_space(out: Path, new: Sequence[Layout]) -> None:
     """Refuse a run that cannot fit on the disk. new: of files that are not there yet. Raises StoreError."""
     need, free = sum(layout.nbytes for layout in new), shutil.disk_usage(out).free

@@ -7,26 +7,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpcseg.errors import StoreError
-from hpcseg.mpi import Comm, Pulse, self_comm
+from hpcseg.mapping.options import MapOptions
+from hpcseg.mpi import Comm, Pulse, file_hints, self_comm
 from hpcseg.partition import Plan
 from hpcseg.share import owner_groups
-from hpcseg.store import Layout, Prediction
+from hpcseg.store import ANYWHERE, Access, Layout, Prediction
 from hpcseg.stream import Item
 
 _SYNC_SECONDS = 60.0
+
+
+def access_of(options: MapOptions) -> Access:
+    """How the files of a run lie and are opened."""
+    hints = dict(hint.split("=", 1) for hint in options.mpi_io)
+    return Access(options.stripe << 20, file_hints(hints), self_comm() if hints else None)
 
 
 class Writer:
     """Writes finished items of this rank. Files of several owners are opened together before the first tile; those that are this
     rank's alone when their first tile comes, and closed after their last.
 
-    create: makes the file of a scene if it is not there; called on the first owner only. allocation: seconds spent making files
+    create: makes the file of a scene if it is not there; called on the first owner only. access: to the files. allocation: seconds spent making files
     and writing 255 to the tiles of this rank.
     """
 
     def __init__(
-        self, comm: Comm, pulse: Pulse, plan: Plan, layouts: list[Layout], paths: list[Path], create: Callable[[int], None]
-    ) -> None:
+        self, comm: Comm, pulse: Pulse, plan: Plan, layouts: list[Layout], paths: list[Path], create: Callable[[int], None],
+        access: Access = ANYWHERE,
+    ) -> None:  # fmt: skip
+        self._access = access
         self._pulse, self._layouts, self._paths, self._create = pulse, layouts, paths, create
         self._span = dict(plan.of_rank(comm.rank))
         self._left = {scene: len(tiles) for scene, tiles in self._span.items()}
@@ -42,7 +51,7 @@ class Writer:
         if group.rank == 0 and not self._paths[scene].exists():
             self._create(scene)
         group.Barrier()
-        file = Prediction(self._paths[scene], self._layouts[scene], group)
+        file = Prediction(self._paths[scene], self._layouts[scene], group, self._access)
         for tile in self._span[scene]:
             file.clear([int(tile)])
             self._pulse.step()

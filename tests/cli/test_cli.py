@@ -145,6 +145,13 @@ def test_every_flag_is_a_key(hpcseg, tmp_path):
         assert "no key" not in text, flag
 
 
+def test_a_key_of_a_flag_is_true_or_false(hpcseg, folder):
+    (folder / "run.toml").write_text("strict = 3")
+    code, _, text = hpcseg("predict", folder / "a.tif", "--model", folder / "m", "--out", folder / "o", "--config", folder / "run.toml")
+    assert code == 2
+    assert one_line(text, "strict is 3, wanted true or false"), text
+
+
 def test_wrong_use_that_the_stage_finds_is_one_line_and_code_2(hpcseg, folder):
     words = (folder / "a.tif", "--model", folder / "m", "--out", folder / "o")
     for more, named in ((("--core", 50), "--core 50"), (("--probability", "ice"), "--probability ice")):
@@ -194,6 +201,25 @@ def test_a_folder_without_maps_is_refused_by_name(hpcseg, tmp_path, name):
     code, _, text = hpcseg(name, tmp_path)
     assert code == 2
     assert one_line(text, str(tmp_path), "no prediction files"), text
+
+
+@pytest.mark.parametrize(("words", "named"), [
+    (("--part", "0/3"), "0/3"), (("--part", "4/3"), "4/3"), (("--part", "3"), "wanted K/N"), (("--mpi-io", "striping_factor"), "KEY=VALUE"),
+    (("--mpi-io", "=4"), "KEY=VALUE"), (("--stripe", "-1"), "--stripe"),
+])  # fmt: skip
+def test_wrong_parts_and_hints_are_one_line(hpcseg, folder, words, named):
+    code, _, text = hpcseg("predict", folder / "a.tif", "--model", folder / "m", "--out", folder / "o", *words)
+    assert code == 2
+    assert one_line(text, named), text
+
+
+def test_jobs_of_an_array_are_told_their_part_by_a_variable(asked, folder, monkeypatch):
+    words = (folder / "a.tif", "--model", folder / "m", "--out", folder / "o")
+    assert asked(*words).part == (1, 1)
+    assert asked(*words, text='part = "2/3"\nmpi-io = ["a=b", "c=d=e"]').part == (2, 3)
+    monkeypatch.setenv("HPCSEG_PART", "7/10")
+    assert asked(*words).part == (7, 10)
+    assert asked(*words, "--part", "1/2").part == (1, 2)
 
 
 def write_map(path, status):

@@ -196,6 +196,27 @@ def test_a_part_leaves_files_that_another_is_about_to_publish(folder, run):
     assert {path.name for path in (folder / "out").iterdir()} == {"a.h5", "run.json", *others}
 
 
+def test_stripes_and_hints_change_where_bytes_lie_and_no_map(folder, run):
+    run(options(folder))
+    run(options(folder, out=folder / "striped", stripe=1, mpi_io=("striping_factor=4", "romio_ds_write=disable")))
+    plain, striped = (store.read(folder / out / "a.h5") for out in ("out", "striped"))
+    assert striped.identity == plain.identity
+    np.testing.assert_array_equal(striped.crc, plain.crc)
+    assert store.check(striped, np.arange(12)).all()
+    assert json.loads(striped.attributes["configuration"])["stripe"] == "1"
+    assert "romio_ds_write=disable" in json.loads(striped.attributes["configuration"])["mpi_io"]
+
+
+def test_a_map_is_resumed_with_other_stripes(folder, run):
+    run(options(folder))
+    assert run(options(folder, stripe=4)).planned_tiles == 0
+
+
+def test_stripes_that_chunks_do_not_fill_are_refused_before_any_work(folder, run):
+    with pytest.raises(UsageError, match="--stripe 1: chunks of 192x192 pixels"):
+        run(options(folder, stripe=1, core=192))
+
+
 @pytest.mark.parametrize(("resolution", "fits"), [(10.0, True), (14.0, True), (16.0, False), (5.0, False)])
 def test_a_scene_of_another_resolution_is_refused_with_both(folder, settled, make_model, resolution, fits):
     make_model(folder / "m", spec={"resolution": resolution})

@@ -188,8 +188,8 @@ def _line(values: Iterable[str]) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, list):
-        return " ".join(f"{each:.6g}" for each in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return " ".join(f"{each:.9g}" for each in value)
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def _row(path: Path, line: int, record: dict[str, str]) -> Row:

@@ -8,6 +8,7 @@ Tables III, V and VI are minutes by workload and GPUs. Its speed-ups count the s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from hpcseg.scaling.costs import Rates
@@ -109,7 +110,8 @@ class Extrapolated(NamedTuple):
     km2_per_s: float
 
 
-def extrapolate(seed: int = 1) -> list[Extrapolated]:
+@cache
+def extrapolate(seed: int = 1) -> tuple[Extrapolated, ...]:
     """Hours of the large case: as published, by the row of 28 GPUs, by the fit, and simulated with hpcseg's partition on the fit's b.
 
     Ground of a scene is that of Table VI's twelve. The serial part a comes once in each batch of twelve scenes.
@@ -127,7 +129,7 @@ def extrapolate(seed: int = 1) -> list[Extrapolated]:
         "simulated, all scenes in one run, without a": whole,
     }
     rates = {name: ground / (3600 * each) for name, each in hours.items()} | {"published": VII.km2_per_s}
-    return [Extrapolated(name, each, rates[name]) for name, each in hours.items()]
+    return tuple(Extrapolated(name, each, rates[name]) for name, each in hours.items())
 
 
 def _simulated(found: Fit, scenes: int, seed: int) -> float:

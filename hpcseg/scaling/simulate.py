@@ -126,7 +126,8 @@ def load_of(archive: Archive, rates: Rates, ranks: int, scheme: Scheme, random: 
     tiles = np.bincount(owner, weights=noise, minlength=ranks)
     of_rank = np.bincount(owner, weights=kept, minlength=ranks)
     if scheme == "spans":
-        read = read_together(archive, np.bincount(owner, minlength=ranks), of_rank)
+        base = whole_rows(archive, owner, np.tile(order, archive.scenes), ranks) if archive.by_rows else of_rank
+        read = read_together(archive, np.bincount(owner, minlength=ranks), base)
     else:
         read = np.bincount(owner, weights=alone, minlength=ranks)
     return Load(rates.seconds(tiles, archive.window, of_rank, read) * pace, read, of_rank)
@@ -145,15 +146,23 @@ def _blocks_touched(archive: Archive, edge: int, block: int) -> np.ndarray:
     return np.minimum(-(-last // block) * block, edge) - first // block * block
 
 
-def read_together(archive: Archive, tiles: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Pixels read for spans of so many tiles: each block once, and the blocks of a seam around what is as good as a square; of strips,
-    above and below. What a rank has whole scenes of has no seam there."""
+def read_together(archive: Archive, tiles: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Pixels read for spans of so many tiles: `base`, their own, once, and the blocks of a seam around what is as good as a square; of
+    strips, above and below. What a rank has whole scenes of has no seam there."""
     of_scene, block = float(np.count_nonzero(archive.work().cost)), archive.blocks[0]
     in_scene = np.minimum(tiles, of_scene)
     edges = 2.0 * archive.width if archive.by_rows else 4.0 * np.sqrt(in_scene) * archive.core
     depth = -(-archive.halo // block) * block if archive.core % block == 0 else archive.halo + block / 2
     seam = edges * depth * (1 - in_scene / of_scene)
-    return kept + np.where(tiles > 0, np.minimum(seam, tiles * archive.window), 0.0)
+    return base + np.where(tiles > 0, np.minimum(seam, tiles * archive.window), 0.0)
+
+
+def whole_rows(archive: Archive, owner: np.ndarray, tile: np.ndarray, ranks: int) -> np.ndarray:
+    """Pixels of the rows of tiles that each rank has any tile of, f64 (ranks,): strips come whole. owner, tile: by place in the list."""
+    row = tile // archive.grid.shape[1]
+    first = np.flatnonzero(np.diff(owner, prepend=-1) | np.diff(row, prepend=-1))
+    height = np.minimum(archive.core, archive.height - row[first] * archive.core)
+    return np.bincount(owner[first], weights=height * float(archive.width), minlength=ranks)
 
 
 def take_turns(seconds: np.ndarray, pace: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from hpcseg.synthetic import ice
 
 # Samples of a step on one rank, and passes over them, in a study of training.
 BATCH, EPOCHS = 8, 2
+_NARROW = 1024
 _CLASSES = "open water,thin ice,thick ice"
 # Measured: some seconds of tile loops on one core of today.
 _SIZES = {"predict": 4096, "label": 8192, "train": 2048, "count": 4096}
@@ -54,7 +55,9 @@ def default_model(stage: Stage) -> str:
 
 
 def synthetic_data(folder: Path, count: int, size: int, partition: str) -> Data:
-    """Scenes of sea ice in blocks (hilbert) or in strips (rows), made unless they are there."""
+    """Scenes of sea ice in blocks (hilbert) or in strips (rows), made unless they are there. Raises UsageError."""
+    if partition == "rows" and size <= _NARROW:
+        raise UsageError(f"--size {size}: only scenes of more than {_NARROW} px across are cut by rows where their blocks are strips")
     blocks = folder / f"ice_{size}"
     paths = [blocks / f"ice_{k:03d}.tif" for k in range(count)]
     truth = [blocks / "truth" / path.name for path in paths]

@@ -1,0 +1,64 @@
+"""Rates from one rank and one size of tile, and how far they carry."""
+
+from __future__ import annotations
+
+import pytest
+from scaling.rows import make_row
+
+from hpcseg.errors import UsageError
+from hpcseg.scaling.costs import Rates, calibrate, kinds, the_kind
+from hpcseg.scaling.simulate import Archive, simulate
+from hpcseg.scaling.validate import check_lines, validate
+
+TRUE = Rates(decode=9e-9, prepare=4e-9, forward=140e-9, write=2e-9)
+
+
+def made_row(ranks: int = 1, tile: int = 512, **changes):
+    """A run of a machine that is as the model has it."""
+    archive = Archive(1, 4096, 4096, tile, 112)
+    windows, kept = archive.grid.size * archive.window, 4096**2
+    parts = {"decode": TRUE.decode * kept, "preprocess": TRUE.prepare * windows, "write": TRUE.write * kept, "wait": 0.0}
+    parts |= {"work": simulate(archive, TRUE, ranks).loops, "computed_mpx": windows / 1e6}
+    return make_row(ranks=ranks, tile=tile, **(parts | changes))
+
+
+def test_rates_are_found_from_one_rank_and_one_size_of_tile():
+    found = calibrate([made_row()], 512)
+    for name in ("decode", "prepare", "forward", "write"):
+        assert getattr(found, name) == pytest.approx(getattr(TRUE, name))
+    assert found.stored == pytest.approx(14e6 / 4096**2)
+    assert found.start == pytest.approx(9.0 - made_row().work)
+
+
+def test_a_gpu_works_beside_the_readers():
+    found = calibrate([made_row(gpu="NVIDIA H200", forward=2.0)], 512)
+    assert not found.shared
+    assert found.forward == pytest.approx(2.0 / (64 * 736**2))
+
+
+def test_all_other_runs_are_foretold():
+    rows = [made_row(ranks, tile, repeat=k) for ranks in (1, 2) for tile in (256, 512, 1024, 2048) for k in (1, 2, 3)]
+    checks = validate(rows, 512)
+    assert len(checks) == 8
+    assert all(each.runs == 3 for each in checks)
+    assert max(abs(each.error) for each in checks) < 1e-9
+
+
+def test_an_error_is_what_the_simulation_has_too_much():
+    rows = [made_row(), made_row(ranks=2, work=2 * simulate(Archive(1, 4096, 4096, 512, 112), TRUE, 2).loops)]
+    assert [each.error for each in validate(rows, 512)] == pytest.approx([0.0, -0.5])
+    assert check_lines(validate(rows, 512))[-1] == "largest_error=50.00 %"
+
+
+def test_precisions_are_calibrated_apart():
+    rows = [made_row(), made_row(precision="fp32", work=30.0), made_row(stage="label", precision="-")]
+    assert [kind.precision for kind in kinds(rows)] == ["bf16", "fp32"]
+    assert [each.error for each in validate(rows, 512)] == pytest.approx([0, 0])
+    assert the_kind(rows, "fp32")[1] == rows[1:2]
+    with pytest.raises(UsageError, match="--precision chooses"):
+        the_kind(rows)
+
+
+def test_a_table_without_the_wanted_tile_is_refused():
+    with pytest.raises(UsageError, match="tiles of 2048 px"):
+        validate([made_row()], 2048)

@@ -23,7 +23,7 @@ from hpcseg.matching import SCORES, Figures, Objects, curve
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.products.cog import publishing, text
 from hpcseg.products.recall import draw_recall
-from hpcseg.raster import POINT_SUFFIXES, Entry, Pair, Scene, pair_labels, read_points
+from hpcseg.raster import POINT_SUFFIXES, Entry, Pair, pair_labels, read_points
 
 COUNTED = "points.csv"
 _ALL = "all"
@@ -44,12 +44,12 @@ class Rule(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A scene. counts: int64 (classes, distances, levels, 3): there, found, matched. marked, counted: what was read."""
+    """A scene. counts: int64 (classes, distances, levels, 3): there, found, matched. marked: what was read. blank: marks on no data."""
 
     name: str
     counts: np.ndarray
     marked: Annotations
-    counted: Annotations
+    blank: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class PointEvaluation:
 def judge_points(comm: Comm, pulse: Pulse, maps: Sequence[Path], files: Sequence[str], rule: Rule) -> PointEvaluation | None:
     """Judge what `hpcseg count` found beside its maps; the result on rank 0, None on others. Collective.
 
-    maps: prediction files of detectors. files: of marked objects, files, globs or folders; they pair with the maps by name.
+    maps: prediction files. files: of marked objects, files, globs or folders; they pair with the maps by name. Marks outside every scene
+    and marks on no data are left out.
     Raises UsageError or SceneError if something cannot be read, StoreError if a map cannot.
     """
     stored = on_root(comm, lambda: {path.stem: store.read(path) for path in maps})
@@ -92,7 +93,7 @@ def judge_points(comm: Comm, pulse: Pulse, maps: Sequence[Path], files: Sequence
         pulse.step()
         each = stored[pair.entry.name]
         try:
-            return _judge(pair.label, scene_of(each), _classes(each), rule)
+            return _judge(pair.label, each, rule)
         except (SceneError, UsageError) as error:
             return str(error)
 
@@ -102,16 +103,19 @@ def judge_points(comm: Comm, pulse: Pulse, maps: Sequence[Path], files: Sequence
     if comm.rank:
         return None
     scenes = [each for each in found if isinstance(each, Judged)]
-    notes = [*unpaired, *tell_outside([each.marked for each in scenes])]
+    blank = [f"{each.marked.path}: {each.blank} marks on no data of {each.name} left out" for each in scenes if each.blank]
+    notes = [*unpaired, *tell_outside([each.marked for each in scenes]), *blank]
     return PointEvaluation(_classes(next(iter(stored.values()))), rule, scenes, notes)
 
 
 def _classes(stored: store.Stored) -> list[str]:
     """The kinds of objects of a map."""
     try:
-        return [each.name for each in msgspec.json.decode(text(stored.attributes["classes"]), type=list[Class])]
+        names = [each.name for each in msgspec.json.decode(text(stored.attributes["classes"]), type=list[Class])]
     except (KeyError, msgspec.MsgspecError) as error:
         raise StoreError(f"{stored.path}: does not name its classes (attribute classes: {error})") from error
+    # Marks need no class where there is one kind of patches beside the background.
+    return names[1:] if "labels" in stored.layout.planes and len(names) == 2 else names
 
 
 def _check(maps: Sequence[Path], stored: dict[str, store.Stored]) -> None:
@@ -130,10 +134,11 @@ def _refuse(wrong: Sequence[str]) -> None:
         raise UsageError(wrong[0])
 
 
-def _judge(marks: str, scene: Scene, classes: Sequence[str], rule: Rule) -> Judged:
+def _judge(marks: str, stored: store.Stored, rule: Rule) -> Judged:
     """The counts of one scene."""
-    path = str(Path(scene.path).parent / COUNTED)
-    marked = read_annotations(marks, scene, rule.spec, classes)
+    scene, classes = scene_of(stored), _classes(stored)
+    path = str(stored.path.parent / COUNTED)
+    marked, blank = _on_data(stored, read_annotations(marks, scene, rule.spec, classes))
     counted = read_annotations(path, scene, LabelSpec(field=_CLASS), classes)
     scores = np.array([level_of(float(value)) for value in read_points(path, scene, _SCORE).values], np.uint8)
     length = pixel_length(scene, rule.pixel_size)
@@ -142,7 +147,22 @@ def _judge(marks: str, scene: Scene, classes: Sequence[str], rule: Rule) -> Judg
         [curve(there.pick(there.place == kind), found.pick(found.place == kind), distance, _LEVELS) for distance in rule.distances]
         for kind in range(len(classes))
     ]
-    return Judged(scene.name, np.array(counts, np.int64).reshape(len(classes), len(rule.distances), len(_LEVELS), 3), marked, counted)
+    return Judged(scene.name, np.array(counts, np.int64).reshape(len(classes), len(rule.distances), len(_LEVELS), 3), marked, blank)
+
+
+def _on_data(stored: store.Stored, marked: Annotations) -> tuple[Annotations, int]:
+    """The marks that lie on data of a scene, and how many do not. In tiles that were not mapped nobody knows: they lie on data."""
+    grid, rows, cols = stored.layout.grid, marked.rows.astype(np.int64), marked.cols.astype(np.int64)
+    tiles = rows // grid.core * grid.shape[1] + cols // grid.core
+    reader, keep = store.PlaneReader(stored, stored.layout.planes[0]), np.ones(len(rows), bool)
+    for tile in np.unique(tiles[np.isin(stored.status.ravel()[tiles], (store.DONE, store.EMPTY))]).tolist():
+        core, here = grid.core_window(tile), tiles == tile
+        plane = np.empty((core.height, core.width), np.uint8)
+        reader.read(core, plane)
+        keep[here] = plane[rows[here] - core.row, cols[here] - core.col] != store.NODATA
+    reader.close()
+    left = marked._replace(rows=marked.rows[keep], cols=marked.cols[keep], kinds=marked.kinds[keep])
+    return left, int((~keep).sum())
 
 
 def _objects(found: Annotations, length: float, scores: np.ndarray) -> Objects:

@@ -9,15 +9,16 @@ import numpy as np
 
 from hpcseg import store
 from hpcseg.area import pixel_width_m
-from hpcseg.config import ModelSpec
+from hpcseg.config import Class, ModelSpec
 from hpcseg.errors import UsageError
 from hpcseg.evaluation import scene_of
 from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import Settled
 from hpcseg.kernels.heat import FULL, level_of
 from hpcseg.kernels.peaks import neighbours
+from hpcseg.mapping.report import part_name
 from hpcseg.mpi import Comm, share_out
-from hpcseg.objects.found import MEASURES, MILLION, FoundPatches, FoundPeaks
+from hpcseg.objects.found import MEASURES, MILLION, Found, FoundPatches, FoundPeaks
 from hpcseg.objects.peaks import SCORES, TILE, HeatMap, Peaks
 from hpcseg.objects.reduce import Case, Part
 from hpcseg.objects.survey import Survey, Total
@@ -113,8 +114,7 @@ class Search:
         extents = [_AROUND * self.spec.sigma / length for length in self.lengths]
         found = [FoundPeaks(*each) for each in zip(maps, peaks, [worth] * len(maps), extents, strict=True)]
         total = Total("expected", MILLION, 6) if self.spec.calibration else Total("score_sum", FULL, 3)
-        out, choice = self.options.out, self.choice
-        return Survey(out, self.settled, found, self.spec.classes, self.level, total, {}, "nowhere is there any heat", choice.sheet)
+        return self._survey(found, self.spec.classes, total, {}, "nowhere is there any heat")
 
     @property
     def kinds(self) -> list[int]:
@@ -139,8 +139,11 @@ class Search:
         found = [FoundPatches(case, parts[k], self.kinds, metres[k], self.level, self.choice.min_area) for k, case in enumerate(cases)]
         classes = [self.spec.classes[k] for k in self.kinds]
         nothing = f"nothing is labelled {' or '.join(each.name for each in classes)}"
-        total, out = Total("score_sum", MILLION, 3), self.options.out
-        return Survey(out, self.settled, found, classes, self.level, total, MEASURES, nothing, self.choice.sheet)
+        return self._survey(found, classes, Total("score_sum", MILLION, 3), MEASURES, nothing)
+
+    def _survey(self, found: Sequence[Found], kinds: Sequence[Class], total: Total, measures: Mapping[str, str], nothing: str) -> Survey:
+        part = part_name(self.options.part)
+        return Survey(self.options.out, part, self.settled, found, kinds, self.level, total, measures, nothing, self.choice.sheet)
 
 
 def prepare(comm: Comm, settled: Settled, options: Options, choice: Choice) -> Search:

@@ -48,10 +48,12 @@ class Total(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """All that was found, and how to tell it. found: by scene number. kinds: of objects. level: the threshold in 254ths. measures: columns
-    of points beside COLUMNS. nothing: a word for scenes in which there is nothing at all. sheet: how many points are shown."""
+    """All that was found, and how to tell it. part: what its files have in their names, see `part_name`. found: by scene number. kinds: of
+    objects. level: the threshold in 254ths. measures: columns of points beside COLUMNS. nothing: a word for scenes in which there is
+    nothing at all. sheet: how many points are shown."""
 
     out: Path
+    part: str
     settled: Settled
     found: Sequence[Found]
     kinds: Sequence[Class]
@@ -64,6 +66,10 @@ class Survey:
     @property
     def scenes(self) -> list[Scene]:
         return self.settled.scenes
+
+    def path(self, name: str) -> Path:
+        """A file that tells of all scenes of the part."""
+        return self.out / f"{Path(name).stem}{self.part}{Path(name).suffix}"
 
     @property
     def names(self) -> list[str]:
@@ -150,7 +156,7 @@ def _write_points(survey: Survey, tallies: Sequence[Tally], pulse: Pulse) -> tup
     ]  # fmt: skip
     date = max((each.stored.path.stat().st_mtime for each in survey.found), default=0.0)
     columns = {**COLUMNS, **survey.measures}
-    return write_layers(survey.out / "points.gpkg", columns, layers or [Layer("points", Georeference(), items, [])], date, pulse.step)
+    return write_layers(survey.path("points.gpkg"), columns, layers or [Layer("points", Georeference(), items, [])], date, pulse.step)
 
 
 def _system(place: Georeference) -> str:
@@ -173,7 +179,7 @@ def _batches(survey: Survey, k: int, tally: Tally, ids: Iterator[int]) -> Iterat
 
 def _write_counts(survey: Survey, tallies: Sequence[Tally]) -> Path:
     """counts.csv: a row for each scene and class, with what the manifest says of the scene."""
-    path, total = survey.out / "counts.csv", survey.total
+    path, total = survey.path("counts.csv"), survey.total
     entries = [survey.settled.entries[scene.name].columns for scene in survey.scenes]
     more = [column for column in dict.fromkeys(name for entry in entries for name in entry) if column not in PATH_COLUMNS]
     with publishing(path) as part, part.open("w", newline="") as file:
@@ -197,7 +203,7 @@ def _write_density(survey: Survey, scene: Scene, found: Found, tally: Tally) -> 
 
 def _write_sheet(survey: Survey, tallies: Sequence[Tally], pulse: Pulse) -> list[Path]:
     """sheet.png: the points that score highest, with what is around them. Raises SceneError."""
-    path = survey.out / "sheet.png"
+    path = survey.path("sheet.png")
     path.unlink(missing_ok=True)
     parts = [{**each.best, "number": np.full(len(each.best["score"]), k)} for k, each in enumerate(tallies)]
     if not sum(len(each["score"]) for each in parts):

@@ -154,6 +154,12 @@ def test_what_was_counted_is_read_as_marks_whatever_the_scenes_systems(make_scen
             assert set(found.values) == {"seal"}
 
 
+def test_a_part_of_the_scenes_has_files_of_its_own(scenes, run, tmp_path):
+    told = run(scenes, choice=Choice(sheet=0), part=(2, 2))
+    assert [path.name for path in told.files] == ["points.2of2.gpkg", "points.2of2.csv", "counts.2of2.csv"]
+    assert [row["scene"] for row in table(tmp_path / "out/counts.2of2.csv")] == ["bare"]
+
+
 def test_the_sheet_shows_the_best(scenes, run, tmp_path):
     assert tmp_path / "out/sheet.png" in run(scenes, choice=Choice(sheet=7)).files
     assert gdal.Open(str(tmp_path / "out/sheet.png")).RasterCount >= 3

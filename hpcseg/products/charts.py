@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from hpcseg import __version__
 
@@ -33,25 +34,36 @@ _LOOK: Any = {
     "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.linewidth": 0.7,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": FAINT, "grid.linewidth": 0.6,
     "legend.frameon": False, "legend.fontsize": 7.5, "lines.linewidth": 1.6, "lines.markersize": 4.5, "svg.hashsalt": "hpcseg",
-    "axes.axisbelow": True, "svg.fonttype": "path",
+    "axes.axisbelow": True, "svg.fonttype": "none",
 }  # fmt: skip
 _SIZE = (4.5, 3.1)
 _DPI = 180
 _COLUMNS, _ROWS = 360, 240
+_REMARKS = re.compile(r"<metadata>.*?</metadata>| transform=\"rotate\(-0 [^\"]*\"", re.DOTALL)
+_QUOTED = re.compile(r'"[^"]*"')
+_SPACE = re.compile(r"\s+")
+_LONG = re.compile(r"-?\d+\.\d{3,}(?!\d*e)")
 
 
-class Chart(NamedTuple):
-    """A drawn chart. svg: its text. png: its bytes. alt: what it shows, in words."""
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart. svg: its text. alt: what it shows, in words."""
 
     svg: str
-    png: bytes
     alt: str
+    _figure: Figure
+
+    def png(self) -> bytes:
+        """The same as a PNG, large enough for slides."""
+        out = io.BytesIO()
+        self._figure.savefig(out, format="png", metadata={"Software": f"hpcseg {__version__}"})
+        return out.getvalue()
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line. low, high: the spread about y; empty = none. style: "ideal" is a thin grey line without marks, "fit" a dotted one in the
-    colour of the series before it, "published" hollow marks, dashed."""
+    """A line. low, high: the spread about y; empty = none. style: "ideal" is a thin grey line without marks, "fit" a dotted one,
+    "published" a dashed one with hollow marks."""
 
     name: str
     x: Sequence[float]
@@ -63,13 +75,15 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """label: with its unit. log: to base 2 for x, 10 for y. ticks: () = chosen. least, most: None = by the data."""
+    """label: with its unit. log: to base 2 for x, 10 for y. ticks: () = chosen. least, most: None = by the data. right: of y, another
+    unit and its factor, told at the right."""
 
     label: str
     log: bool = False
     ticks: Sequence[float] = field(default_factory=tuple)
     least: float | None = None
     most: float | None = None
+    right: tuple[str, float] | None = None
 
 
 def draw_lines(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> Chart:
@@ -77,23 +91,21 @@ def draw_lines(title: str, x: Axis, y: Axis, series: Sequence[Series]) -> Chart:
     with mpl.rc_context(_LOOK):
         figure, axes = _begin(title)
         looks = cycle(zip(COLORS, _MARKERS, strict=True))
-        color = COLORS[0]
         for each in series:
-            color = _draw_series(axes, each, looks, color)
+            _draw_series(axes, each, looks)
         _set_axes(axes, x, y)
         if len(series) > 1:
-            _legend(axes, len(series))
+            _legend(figure, axes, 2)
         return _finish(figure, title)
 
 
-def _draw_series(axes: Axes, each: Series, looks: Any, color: str) -> str:
-    """Draw one line; returns its colour."""
+def _draw_series(axes: Axes, each: Series, looks: Iterator[tuple[str, str]]) -> None:
     if each.style == "ideal":
         axes.plot(each.x, each.y, color=MUTED, linewidth=0.9, linestyle=(0, (5, 3)), label=each.name, zorder=1.5)
-        return color
+        return
     if each.style == "fit":
-        axes.plot(each.x, each.y, color=color, linewidth=1.1, linestyle=":", label=each.name)
-        return color
+        axes.plot(each.x, each.y, color=INK, linewidth=1.1, linestyle=":", label=each.name)
+        return
     color, marker = next(looks)
     look: dict[str, Any] = {"color": color, "marker": marker, "label": each.name}
     if each.style == "published":
@@ -103,7 +115,6 @@ def _draw_series(axes: Axes, each: Series, looks: Any, color: str) -> str:
         y, low, high = (np.asarray(values, float) for values in (each.y, each.low, each.high))
         reach = np.stack([np.maximum(0, y - low), np.maximum(0, high - y)])
         axes.errorbar(each.x, y, reach, fmt="none", ecolor=color, elinewidth=1.0, capsize=2.5)
-    return color
 
 
 def _set_axes(axes: Axes, x: Axis, y: Axis) -> None:
@@ -116,7 +127,7 @@ def _set_axes(axes: Axes, x: Axis, y: Axis) -> None:
     if y.log:
         axes.set_yscale("log")
     if x.ticks:
-        axes.xaxis.set_major_locator(FixedLocator(_thin(x.ticks)))
+        axes.xaxis.set_major_locator(FixedLocator(_thin(_apart(x.ticks) if x.log else x.ticks)))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
     if y.log:
@@ -126,6 +137,14 @@ def _set_axes(axes: Axes, x: Axis, y: Axis) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.set_ylim(y.least, y.most)
     axes.set_xlim(x.least, x.most)
+    if y.right:
+        unit, factor = y.right
+        other = axes.secondary_yaxis("right", functions=(lambda v: np.multiply(v, factor), lambda v: np.divide(v, factor)))
+        other.set_ylabel(unit)
+        other.yaxis.set_major_formatter(FuncFormatter(_plain))
+        if y.log:
+            other.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            other.yaxis.set_minor_locator(NullLocator())
 
 
 def _few_decades(axes: Axes) -> None:
@@ -137,6 +156,15 @@ def _few_decades(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(_plain))
     axes.set_ylim(low, high)
+
+
+def _apart(ticks: Sequence[float], least: float = 1.2) -> list[float]:
+    """Of rising ticks on a logarithmic axis those that do not crowd the one before."""
+    kept = list(ticks[:1])
+    for tick in ticks[1:]:
+        if tick >= least * kept[-1]:
+            kept.append(tick)
+    return kept
 
 
 def _thin(ticks: Sequence[float], most: int = 9) -> list[float]:
@@ -161,7 +189,7 @@ def draw_shares(title: str, label: str, names: Sequence[str], parts: Mapping[str
         axes.set(yticks=range(len(names)), yticklabels=names, xlabel=label, ylim=(len(names) - 0.4, -0.6))
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_formatter(FuncFormatter(_plain))
-        _legend_below(figure, axes)
+        _legend(figure, axes, 6)
         return _finish(figure, title)
 
 
@@ -192,11 +220,11 @@ def draw_lanes(title: str, lanes: Sequence[Lane]) -> Chart:
         for k in range(1, len(lanes) if len(lanes) <= 40 else 0):
             axes.axhline(k - 0.5, color="white", linewidth=1.6)
         ticks = _thin(range(len(lanes)), 12)
-        axes.set(xlabel="seconds since the first tile", yticks=ticks, yticklabels=[lanes[int(k)].name for k in ticks])
+        axes.set(xlabel="seconds since the first tile", ylabel="rank", yticks=ticks, yticklabels=[lanes[int(k)].name for k in ticks])
         axes.grid(visible=False)
         for stage in stages:
             axes.plot([], [], linewidth=7, color=STAGES.get(stage, INK), label=stage)
-        _legend_below(figure, axes)
+        _legend(figure, axes, 6)
         return _finish(figure, title)
 
 
@@ -230,21 +258,19 @@ def _begin(title: str, size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]
     return figure, axes
 
 
-def _legend(axes: Axes, count: int) -> None:
-    """Beside the lines where there are few, below them where there are many."""
-    if count <= 5:
-        axes.legend(loc="best", handlelength=2.2)
-    else:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handlelength=2.2)
-
-
-def _legend_below(figure: Figure, axes: Axes) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, handlelength=1.2, columnspacing=1.2)
+def _legend(figure: Figure, axes: Axes, columns: int) -> None:
+    """Below the chart, where it covers nothing."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=2.2)
 
 
 def _finish(figure: Figure, alt: str) -> Chart:
-    svg, png = io.StringIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": f"hpcseg {__version__}"})
-    figure.savefig(png, format="png", metadata={"Software": f"hpcseg {__version__}"})
-    text = svg.getvalue()
-    return Chart(text[text.index("<svg") :], png.getvalue(), alt)
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": f"hpcseg {__version__}"})
+    return Chart(_compact(out.getvalue()), alt, figure)
+
+
+def _compact(svg: str) -> str:
+    """A drawing in a third of its bytes: hundredths of a point, no remarks, the reader's own font."""
+    svg = _REMARKS.sub("", svg[svg.index("<svg") :])
+    svg = _QUOTED.sub(lambda value: _LONG.sub(lambda number: f"{float(number[0]):.2f}", value[0]), svg)
+    return _SPACE.sub(" ", svg).replace("'DejaVu Sans'", "system-ui, sans-serif")

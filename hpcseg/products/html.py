@@ -37,13 +37,13 @@ def whole(value: float) -> str:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A measured number to some digits: 1,230, 5.25, 0.0123; a dash for none."""
+    """A measured number to some digits: 71,600, 5.25, 0.0123; a dash for none."""
     if value is None or not math.isfinite(value):
         return _NONE
     if value == 0:
         return "0"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{places}f}"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, places):,.{max(0, places)}f}"
 
 
 def seconds(value: float | None) -> str:

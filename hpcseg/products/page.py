@@ -121,11 +121,16 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _title(run: Run, looks: Sequence[Look]) -> str:
-    scenes = run.record.get("scenes", len(looks))
-    noun = f"{scenes:,} scene{'s' if scenes != 1 else ''}"
+    noun, _ = _scenes(run, looks)
     model = run.first.get("model", "").removeprefix("label ") or "a model"
     return {"predict": f"{noun} mapped with {model}", "label": f"{noun} labelled by the {model} teacher",
             "count": f"Objects counted in {noun} with {model}"}[run.kind]  # fmt: skip
+
+
+def _scenes(run: Run, looks: Sequence[Look]) -> tuple[str, str]:
+    """How many, and the verb that goes with them."""
+    count = run.record.get("scenes", len(looks))
+    return (f"{count:,} scene", "was") if count == 1 else (f"{count:,} scenes", "were")
 
 
 def _states(run: Run, looks: Sequence[Look]) -> list[tuple[str, str]]:
@@ -258,12 +263,12 @@ def run_methods(run: Run, looks: Sequence[Look]) -> tuple[Methods, str]:
     """The paragraph, and what its author still has to add."""
     methods = Methods()
     own = methods.cite([own_citation()])
-    scenes = f"{run.record.get('scenes', len(looks)):,} scenes"
+    scenes, verb = _scenes(run, looks)
     if run.kind == "label":
-        methods.say(f"{scenes} were labelled with hpcseg {__version__}{own} {_teacher_words(run, methods)}.")
+        methods.say(f"{scenes} {verb} labelled with hpcseg {__version__}{own} {_teacher_words(run, methods)}.")
     else:
-        verb = "were searched for objects" if run.kind == "count" else "were mapped"
-        methods.say(f"{scenes} {verb} with hpcseg {__version__}{own}, {_model_words(run, methods)}.")
+        done = "searched for objects" if run.kind == "count" else "mapped"
+        methods.say(f"{scenes} {verb} {done} with hpcseg {__version__}{own}, {_model_words(run, methods)}.")
     if run.identity:
         tiles_sentence(methods, run.identity["core"], run.identity["halo"])
     if any(each.area_m2 is not None for each in looks):

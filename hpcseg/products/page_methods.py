@@ -37,6 +37,9 @@ NETWORKS = {
         "Long, J., Shelhamer, E., Darrell, T. (2015). Fully convolutional networks for semantic segmentation. CVPR, 3431-3440.",
         _RESNET,
     ),
+    "vgg16": (
+        "Simonyan, K., Zisserman, A. (2015). Very deep convolutional networks for large-scale image recognition. ICLR. arXiv:1409.1556.",
+    ),
     "gallery": (_RESFLOW,),
 }
 TEACHERS = {

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from hpcseg import __version__
 from hpcseg.matching import Figures
 
 _COLORS = ("#1b5e8c", "#c65d21", "#3f7f4f", "#8c3f6d", "#7a6a1f", "#4b4f9e")
@@ -46,4 +47,4 @@ def draw_recall(
         axes.spines[["top", "right"]].set_visible(False)
     if left.lines:
         left.legend(frameon=False, fontsize=8, loc="lower left")
-    figure.savefig(path, format="png")
+    figure.savefig(path, format="png", metadata={"Software": f"hpcseg {__version__}"})

@@ -41,9 +41,9 @@ class Entry:
 
 
 def list_scenes(arguments: Sequence[str], assets: Sequence[str] = ()) -> list[Entry]:
-    """Expand the SCENES of a command. A folder means the rasters in it, "a.tif+b.tif" a stack, .csv, .txt and .gpkg a manifest,
-    .json a STAC item, collection or catalogue, whose `assets` are stacked (default: those with the role "data") and whose
-    datetime is the column date.
+    """Expand the SCENES of a command. A folder means the rasters in it, but those that hpcseg made beside its maps; "a.tif+b.tif" a
+    stack; .csv, .txt and .gpkg a manifest; .json a STAC item, collection or catalogue, whose `assets` are stacked (default: those with
+    the role "data") and whose datetime is the column date.
 
     Raises UsageError: nothing found, a manifest without a scene column, two scenes of one name.
     """
@@ -65,8 +65,7 @@ def list_scenes(arguments: Sequence[str], assets: Sequence[str] = ()) -> list[En
 def _expand(argument: str, assets: Sequence[str]) -> list[Entry]:
     path = Path(argument)
     if path.is_dir():
-        found = sorted(str(p) for p in path.iterdir() if p.suffix.lower() in RASTERS)
-        return [_entry(each) for each in found]
+        return [_entry(each) for each in _rasters(path)]
     if path.suffix.lower() in _MANIFESTS:
         return _manifest(path)
     if path.suffix.lower() == ".json":
@@ -77,6 +76,21 @@ def _expand(argument: str, assets: Sequence[str]) -> list[Entry]:
             raise UsageError(f"no file matches {argument}")
         return [_entry(each) for each in found]
     return [_entry(argument)]
+
+
+def _rasters(folder: Path) -> list[str]:
+    """The rasters of a folder; in one that maps were made in, without what hpcseg itself has drawn and exported there."""
+    found = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in RASTERS)
+    return [path for path in found if not _is_product(path)] if any(folder.glob("run*.json")) else found
+
+
+def _is_product(path: str) -> bool:
+    """Whether a raster says that hpcseg made it; one that cannot be opened is told as a scene."""
+    try:
+        dataset = gdal.Open(path)
+    except RuntimeError:
+        return False
+    return any((dataset.GetMetadataItem(key) or "").startswith("hpcseg ") for key in ("TIFFTAG_SOFTWARE", "Software"))
 
 
 def _entry(text: str) -> Entry:

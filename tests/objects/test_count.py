@@ -154,6 +154,12 @@ def test_what_was_counted_is_read_as_marks_whatever_the_scenes_systems(make_scen
             assert set(found.values) == {"seal"}
 
 
+def test_a_folder_of_scenes_that_holds_what_was_counted_is_counted_again(scenes, run, tmp_path):
+    for _ in range(2):
+        assert run([str(tmp_path / "scenes")], "scenes", Choice(density=30)).summary.scenes == len(scenes)
+    assert len(list((tmp_path / "scenes").glob("*.tif"))) == 2 * len(scenes)
+
+
 def test_a_part_of_the_scenes_has_files_of_its_own(scenes, run, tmp_path):
     told = run(scenes, choice=Choice(sheet=0), part=(2, 2))
     assert [path.name for path in told.files] == ["points.2of2.gpkg", "points.2of2.csv", "counts.2of2.csv"]

@@ -7,7 +7,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from osgeo import ogr
+from osgeo import gdal, ogr
 
 from hpcseg.errors import UsageError
 from hpcseg.raster import Entry, list_scenes
@@ -32,6 +32,18 @@ def test_a_file_is_named_by_its_stem():
 
 def test_a_folder_means_its_rasters_by_name(folder):
     assert names(list_scenes([str(folder)])) == ["a", "b", "c"]
+
+
+def test_what_hpcseg_made_beside_its_maps_is_no_scene(folder):
+    for name, key in (("b.tif", "TIFFTAG_SOFTWARE"), ("c.png", "Software")):
+        dataset = gdal.Open(str(folder / name), gdal.GA_Update)
+        dataset.SetMetadataItem(key, "hpcseg 1.0")
+        dataset.FlushCache()
+    assert names(list_scenes([str(folder)])) == ["a", "b", "c"]
+    (folder / "run.json").write_text("{}")
+    (folder / "d.tif").write_bytes(b"broken")
+    assert names(list_scenes([str(folder)])) == ["a", "d"]
+    assert names(list_scenes([str(folder / "b.tif")])) == ["b"]
 
 
 def test_a_glob_means_what_it_matches(folder):

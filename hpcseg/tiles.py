@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -91,10 +92,11 @@ class Grid:
         return self.full_core(tile).grow(self.halo)
 
 
+@lru_cache(maxsize=4)
 def hilbert_order(ny: int, nx: int) -> np.ndarray:
     """Tiles of a (ny, nx) grid along a Hilbert curve, so that spans of it are compact.
 
-    Returns int64 (ny * nx,), a permutation of row-major tile numbers. The curve is that of the enclosing square of 2**k tiles
+    Returns int64 (ny * nx,), a permutation of row-major tile numbers, read-only: archives have few sizes, it is kept. The curve is that of the enclosing square of 2**k tiles
     (Hilbert 1891; the bitwise form of Lam and Shapiro, ICIP 1994).
     """
     iy, ix = (a.ravel().astype(np.int64) for a in np.indices((ny, nx)))
@@ -109,7 +111,9 @@ def hilbert_order(ny: int, nx: int) -> np.ndarray:
         x, y = np.where(flip, side - 1 - x, x), np.where(flip, side - 1 - y, y)
         x, y = np.where(down, x, y), np.where(down, y, x)
         step //= 2
-    return np.argsort(distance, kind="stable")
+    order = np.argsort(distance, kind="stable")
+    order.setflags(write=False)
+    return order
 
 
 def row_order(ny: int, nx: int) -> np.ndarray:

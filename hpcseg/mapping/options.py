@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
@@ -54,7 +55,9 @@ def describe_entry(entry: Entry, options: MapOptions, resolution: float) -> Scen
     path = open_name(entry, options.crs, resolution, options.align)
     scene = describe(path, entry.name, options.bands, options.nodata, entry.parts)
     scene = _with_mask(entry, scene, options, resolution)
-    return msgspec.structs.replace(scene, aoi=_area_of_interest(entry, options, scene))
+    # Scenes of an archive share few reference systems: one copy of each is held, and sent.
+    place = msgspec.structs.replace(scene.place, wkt=sys.intern(scene.place.wkt))
+    return msgspec.structs.replace(scene, aoi=_area_of_interest(entry, options, scene), place=place)
 
 
 def _with_mask(entry: Entry, scene: Scene, options: MapOptions, resolution: float) -> Scene:

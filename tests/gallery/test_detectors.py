@@ -13,8 +13,10 @@ import pytest
 import torch
 from gallery.land import write_gallery as write_cells
 from gallery.made import CELL, SCENE, patchwork, write_gallery
+from mpi.launch import needs_mpirun
+from mpi.launch import run as launch
 from safetensors.torch import save_file
-from training.spots import EDGE, point_settings, write_spots
+from training.spots import EDGE, point_flags, point_settings, write_spots
 
 from hpcseg import store
 from hpcseg.config import Class, ModelSpec, decode_toml, encode_toml, read_model
@@ -191,3 +193,37 @@ def test_all_marked_objects_are_judged_once_at_the_threshold_of_the_gallery(trai
     assert [verdict.bucket for verdict in report.verdicts] == [0, 1, 254]
     assert report.verdicts[2].why == "in no bucket"
     assert any(line.startswith("validation_gallery_f1=") for line in verdict_lines(report.verdicts))
+
+
+# Ranks.
+
+
+@pytest.mark.mpi
+@pytest.mark.long
+@needs_mpirun
+def test_two_ranks_count_what_one_counts(folder, counted):
+    out = folder / "ranks"
+    result = launch(2, "count", folder / "ice.tif", "--model", folder / "g/seals", "--out", out, "--core", CELL, "--precision", "fp32",
+                    "--sheet", "0", "--threads", "1")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    for name in ("points.csv", "counts.csv"):
+        assert (out / name).read_bytes() == counted[1][name]
+
+
+@pytest.mark.mpi
+@pytest.mark.long
+@needs_mpirun
+def test_two_ranks_train_detectors_and_judge_each_object_once(trained, tmp_path):
+    place = trained[0].parents[1]
+    config = tmp_path / "spots.toml"
+    flags = point_flags(place, tmp_path, epochs=2)
+    flags |= {"labels": {"files": flags["labels"]}, "classes": [{"name": name, "color": "#b5483a"} for name in flags["classes"]]}
+    del flags["out"]
+    config.write_bytes(msgspec.toml.encode(flags))
+    result = launch(2, "gallery", "train", place / "gallery", config, "--application", "two", "--min-samples", "2", "--threads", "1")
+    assert result.returncode == 0, result.stderr
+    two, one = (json.loads((place / "gallery" / name / "train.json").read_text())["verdicts"] for name in ("two", "spots"))
+    for part in ("validation", "test"):
+        there = [[sum(each["mono"][part][1]) for each in verdicts] for verdicts in (two, one)]
+        assert there[0] == there[1]
+    assert len(decode_toml(place / "gallery/two" / MODELS, ModelsSpec).calibration) == 255

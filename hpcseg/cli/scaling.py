@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hpcseg.cli import Words, config_option
+from hpcseg.cli.scaling_report import report
 from hpcseg.environment import stop_requested
 from hpcseg.errors import UsageError
 from hpcseg.raster import list_scenes
@@ -28,6 +29,9 @@ from hpcseg.synthetic.scene import TILT
 @click.group("scaling")
 def command() -> None:
     """Show how hpcseg scales: run a stage over ranks and tile sizes, or look past the machine."""
+
+
+command.add_command(report)
 
 
 def study_options(function: Callable) -> Callable:

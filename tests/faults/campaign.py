@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +19,7 @@ from faults.trial import Conduct, Result
 
 _HEAD = ("trial", "stage", "ranks", "fault", "when", "code", "end s", "left", "redone", "verdict")
 _WIDTHS = (5, 7, 5, 50, 4, 4, 5, 10, 7, 0)
+_DISK = "8m"
 
 
 def main() -> int:
@@ -27,30 +31,44 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=1.0)
     parser.add_argument("--stall", type=float, default=6.0)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--disk", type=Path)
+    parser.add_argument("--mount", action="store_true", help="a small file system for disks that fill up: in a namespace of its own")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with TemporaryDirectory(prefix="faults-") as folder:
-        results = carry_out(given, Path(folder))
+    with TemporaryDirectory(prefix="faults-") as folder, small_disk(Path(folder), given.mount) as disk:
+        results = carry_out(given, Path(folder), disk)
     say_figures(results)
     return int(any(result.wrong for result in results))
 
 
-def carry_out(given: argparse.Namespace, folder: Path) -> list[Result]:
+@contextmanager
+def small_disk(folder: Path, mount: bool) -> Iterator[Path | None]:
+    """A file system of a few MB, None where it cannot be had."""
+    disk = folder / "disk"
+    disk.mkdir()
+    if not mount or subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "none", disk], check=False).returncode:
+        yield None
+        return
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def carry_out(given: argparse.Namespace, folder: Path, disk: Path | None) -> list[Result]:
     """All trials, one after the other, each told when it is done. What is needed to look into a bad one is kept in `given.out`."""
     begin = time.monotonic()
     shared = prepare(folder, given.stall * given.patience)
     stages = ("predict", "train") if given.stage == "both" else (given.stage,)
-    print(f"disk full: {'a small file system' if given.disk else 'a limit to the size of files stands for it: only root can mount one'}")
+    print(f"disk full: {'a file system of ' + _DISK if disk else 'a limit to the size of files stands for it: only root can mount one'}")
     print(row_of(_HEAD), flush=True)
     results = []
     for trial in draw_trials(given.faults, given.seed, stages, given.ranks):
         place = folder / f"trial-{trial.number}"
-        result = Conduct(shared, trial, place, given.disk, given.patience).go()
+        result = Conduct(shared, trial, place, disk, given.patience).go()
         print("\n".join(map(row_of, result.rows)), flush=True)
         if result.wrong and given.out:
             keep(given.out / place.name, result, place)
-        for each in filter(None, (place, given.disk and given.disk / "out")):
+        for each in filter(None, (place, disk and disk / "out")):
             shutil.rmtree(each, ignore_errors=True)
         results.append(result)
     print(f"wall={time.monotonic() - begin:.0f} s")

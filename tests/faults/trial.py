@@ -16,6 +16,8 @@ from faults.stages import Field, Reference
 from faults.strike import Place, Stopped, bring_scenes_back, continue_due, make_room, strike
 
 END_SECONDS = 10.0
+# After mpirun itself has ended.
+LINGER_SECONDS = 5.0
 # Of a rank: what its reader, its network and its writer may hold at once.
 IN_HAND = 4
 # Share of its time that an undisturbed job loads on an idle machine: on a busy one it is more, but faults are to come as often to the work.
@@ -196,8 +198,8 @@ def name_of(fault: Fault, ranks: int, scenes: int) -> str:
 def close(job: Job, first: float) -> tuple[int | None, float, str]:
     """The end of a job: exit code, None if it, or a process of it, goes on; seconds since its first fault; what it said."""
     code, after = job.process.poll(), time.monotonic() - first
-    deadline = time.monotonic() + 5
-    while job.members() and time.monotonic() < deadline and code is not None:
+    deadline = time.monotonic() + LINGER_SECONDS
+    while code is not None and job.members() and time.monotonic() < deadline:
         time.sleep(0.05)
     orphans = bool(job.members())
     job.kill()

@@ -10,6 +10,7 @@
 #   HPCSEG_CACHE  where built wheels are kept between set-ups               default: ~/.cache/hpcseg
 #   HDF5_DIR      the parallel HDF5 to build h5py against                   default: h5pcc's
 #   SLURM=1       also installs Slurm (as root, where apt-get is), of which the tests start one of their own
+#   BROWSER=1     also installs playwright and Chromium, in which the tests open the pages of reports
 #
 # Pip's own settings hold. PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives torch's build without CUDA, a tenth in size.
 set -euo pipefail
@@ -48,19 +49,31 @@ fi
 if [ -n "${SLURM:-}" ] && [ -z "$sudo" ] && have apt-get && ! { have slurmctld && have munged; }; then
     apt_install slurm-wlm munge || say "no Slurm could be had: the tests that want one are skipped"
 fi
+# Elsewhere than on Debian apt-get's Chromium may be a snap, which servers and containers lack: playwright brings its own there.
+if [ -n "${BROWSER:-}" ] && [ -z "$sudo" ] && ! have chromium && grep -qs '^ID=debian' /etc/os-release; then
+    apt_install chromium || say "no Chromium could be had from apt-get"
+fi
 python_ready || die "$python is not a Python of 3.10 or later with venv and headers; set PYTHON."
+
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
+# Compiling all of torch's Python files would take longer than everything else: what is imported is compiled when it is first used.
+install() { pip install --no-compile "$@"; }
+browser() {
+    [ -n "${BROWSER:-}" ] || return 0
+    "$venv/bin/python" -c 'import playwright' 2>/dev/null || install --no-build-isolation -e ".[browser]" \
+        || { say "no playwright could be had: the tests that want a browser are skipped"; return 0; }
+    have chromium || "$venv/bin/playwright" install --with-deps chromium >/dev/null \
+        || say "no Chromium could be had: the tests that want a browser are skipped"
+}
 
 # --- nothing to do when this very set-up is done already
 want="$(cat run/setup.sh setup.cfg pyproject.toml; mpicc --showme:version 2>/dev/null || mpicc -show; gdal-config --version; echo "${HDF5_DIR:-} $(command -v h5pcc)"; "$python" -V; have nvcc && nvcc --version || true)"
 stamp="$(printf '%s' "$want" | sha256sum | cut -c1-16)"
-if [ "$(cat "$venv/.setup" 2>/dev/null)" = "$stamp" ]; then say "ready: $venv"; exit 0; fi
+if [ "$(cat "$venv/.setup" 2>/dev/null)" = "$stamp" ]; then browser; say "ready: $venv"; exit 0; fi
 
 # --- environment
 say "environment in $venv"
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
-# Compiling all of torch's Python files would take longer than everything else: what is imported is compiled when it is first used.
-install() { pip install --no-compile "$@"; }
 install "torch==$TORCH" "setuptools>=70,<81" "wheel<1" "numpy>=2.1,<2.5" "mpi4py>=4.0,<5"
 
 # --- what must be built against the site's libraries: built once, kept
@@ -122,4 +135,5 @@ say "checking"
 "$venv/bin/python" -c "import h5py, mpi4py, numba, torch; from osgeo import gdal_array; import horovod.torch; assert h5py.get_config().mpi, 'h5py is serial'" \
     || die "what was installed does not work (see above); remove $wheels and $venv, then run this again."
 printf '%s' "$stamp" >"$venv/.setup"
+browser
 say "ready: source run/env.sh, then hpcseg --help"

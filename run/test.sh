@@ -9,8 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 short=" and not long"
 words=()
 for word in "$@"; do
-    # Only long tests want a Slurm.
-    if [ "$word" = --all ]; then short="" && export SLURM=1; else words+=("$word"); fi
+    # Only long tests want a Slurm and a browser.
+    if [ "$word" = --all ]; then short="" && export SLURM=1 BROWSER=1; else words+=("$word"); fi
 done
 bash run/setup.sh </dev/null
 source run/env.sh

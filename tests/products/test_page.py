@@ -193,3 +193,14 @@ def test_a_broken_run_json_is_named(alone, tmp_path):
 def test_an_old_page_is_replaced_whole_or_not_at_all(page_of, tmp_path):
     page_of(record())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "report.html", "run.json"]
+
+
+def test_the_command_says_where_the_page_is(hpcseg, tmp_path):
+    write_map(tmp_path / "a.h5", labels())
+    assert hpcseg("report", tmp_path) == (0, f"wrote {tmp_path / 'report.html'}\n", "")
+
+
+def test_the_command_without_a_run_is_wrong_use(hpcseg, tmp_path):
+    code, _, said = hpcseg("report", tmp_path)
+    assert code == 2
+    assert "no run here; wanted the folder that predict, label, count or train wrote to with --out" in said

@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 import traceback
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import mpi4py
 import numpy as np
@@ -19,14 +21,19 @@ mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
 from mpi4py import MPI  # noqa: E402  (the two lines above must come first: importing starts nothing)
 
-from hpcseg.errors import HpcsegError, UsageError  # noqa: E402  (after the import above, for the same reason)
+from hpcseg.environment import stop_requested  # noqa: E402  (after the import above, for the same reason)
+from hpcseg.errors import HpcsegError, UsageError  # noqa: E402  (the same)
 
 T = TypeVar("T")
 U = TypeVar("U")
 Comm = MPI.Intracomm
 
+_TURN_SECONDS = 0.1
+_LONGEST_TURN = 3.0
+
 _failing = threading.Lock()
 _kept: list[BaseException] = []
+_warned: list[str] = []
 
 
 def start(local_rank: int | None = None) -> Comm:
@@ -36,6 +43,8 @@ def start(local_rank: int | None = None) -> Comm:
     """
     provided = MPI.Init_thread(MPI.THREAD_MULTIPLE)
     comm: Comm = MPI.COMM_WORLD
+    if comm.size > 1:
+        warnings.showwarning = keep_warning
     sys.excepthook = lambda kind, error, trace: fail(comm, error)
     threading.excepthook = lambda args: fail(comm, args.exc_value)
     if provided < MPI.THREAD_MULTIPLE:
@@ -76,13 +85,36 @@ def fail(comm: Comm, error: BaseException | None) -> None:
     code = error.exit_code if isinstance(error, HpcsegError) else 1
     alone = MPI.Is_finalized() or comm.size == 1
     where = "" if alone else f"rank {comm.rank} on {socket.gethostname()}: "
-    if error is not None and not isinstance(error, (HpcsegError, KeyboardInterrupt)):
-        traceback.print_exception(type(error), error, error.__traceback__)
-    print(f"hpcseg: {where}{describe(error)}", file=sys.stderr, flush=True)
+    if alone or not _is_ended(comm.rank):
+        print("".join(f"hpcseg: warning: {text}\n" for text in dict.fromkeys(_warned)), end="", file=sys.stderr)
+        if error is not None and not isinstance(error, (HpcsegError, KeyboardInterrupt)):
+            traceback.print_exception(type(error), error, error.__traceback__)
+        print(f"hpcseg: {where}{describe(error)}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     if not alone:
         comm.Abort(code)
     os._exit(code)
+
+
+def _is_ended(rank: int) -> bool:
+    """Whether the launcher ended this rank before its turn to speak: what breaks a job breaks many ranks, and one line is enough."""
+    return not stop_requested.is_set() and stop_requested.wait(min(_TURN_SECONDS * rank, _LONGEST_TURN))
+
+
+def keep_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None, line: str | None = None
+) -> None:
+    """Keep a warning of this rank for the end of the job, when each is shown once for all ranks."""
+    _warned.append(f"{filename}:{lineno}: {category.__name__}: {' '.join(str(message).split())}")
+
+
+def show_warnings(comm: Comm) -> None:
+    """Print the warnings of all ranks on rank 0, each once. Collective."""
+    told = comm.gather(set(_warned))
+    if told is None:
+        return
+    for text, count in Counter(text for each in told for text in sorted(each)).items():
+        print(f"hpcseg: warning: {text}{f' ({count} ranks)' if count > 1 else ''}", file=sys.stderr)
 
 
 def describe(error: BaseException | None) -> str:
@@ -93,6 +125,8 @@ def describe(error: BaseException | None) -> str:
 
 def finish(comm: Comm, code: int) -> None:
     """End the process with `code`, after all ranks have come here. Destructors of datasets and tensors are not waited for."""
+    if comm.size > 1:
+        show_warnings(comm)
     sys.stdout.flush()
     sys.stderr.flush()
     MPI.Finalize()

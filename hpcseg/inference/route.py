@@ -15,7 +15,7 @@ from hpcseg.kernels.warm import compile_kernels
 from hpcseg.mapping.report import RankReport
 from hpcseg.models import Model, load_model
 from hpcseg.models.probe import Probe
-from hpcseg.mpi import Comm, on_root
+from hpcseg.mpi import Comm, first_on_node, on_root
 from hpcseg.raster import Scene
 from hpcseg.stream import Engine
 from hpcseg.tiles import Grid
@@ -66,6 +66,17 @@ def read_route(options: Options, found: Probe | None = None) -> Route:
 
 
 def open_route(comm: Comm, options: Options) -> Route:
-    """The same on every rank; a foreign network is probed on rank 0 alone. Collective."""
-    found = on_root(comm, lambda: read_route(options).model.found)
-    return read_route(options, found)
+    """The same on every rank; a foreign network is probed on rank 0 alone. Collective.
+
+    Rank 0 reads the weights first, then one rank of each node, then the others, out of their node's page cache.
+    """
+    opened: list[Route] = []
+
+    def read(found: Probe | None = None) -> Probe | None:
+        if not opened:
+            opened.append(read_route(options, found))
+        return opened[0].model.found
+
+    found = on_root(comm, read)
+    first_on_node(comm, lambda: read(found))
+    return opened[0]

@@ -77,6 +77,9 @@ def main() -> None:
             file=sys.stdout if asked else sys.stderr,
         )
         sys.exit(0 if asked else 2)
+    if not first:
+        # What torch's C++ warns of it tells on the first rank.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     local_rank = first_number(LOCAL_RANK)
     if name != "scaling":
         # That one starts jobs, which are to see all devices.

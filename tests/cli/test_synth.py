@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from osgeo import gdal
+from synthetic.files import read
 
 from hpcseg.synthetic import AnimalScene, BuildingScene, IceScene, SarScene
 from hpcseg.tiles import Window
-
-
-def read(path):
-    return gdal.Open(str(path)).ReadAsArray()
 
 
 def test_ice_with_leads(hpcseg, tmp_path):

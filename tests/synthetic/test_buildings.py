@@ -3,45 +3,14 @@
 import numpy as np
 import pytest
 from osgeo import gdal
+from synthetic.files import read
 
 from hpcseg import synthetic
 from hpcseg.errors import UsageError
 from hpcseg.synthetic import BuildingScene
-from hpcseg.tiles import Grid, Window
+from hpcseg.tiles import Window
 
 WHOLE = Window(0, 0, 512, 512)
-
-
-def read(path):
-    return gdal.Open(str(path)).ReadAsArray()
-
-
-@pytest.mark.parametrize("options", [{}, {"pixel": 0.3, "settled": 0.4, "woods": 0.5, "swath": True}])
-@pytest.mark.parametrize("core", [64, 150])
-def test_blocks_do_not_change_a_scene(options, core):
-    scene = BuildingScene(3, 1, 300, 200, **options)
-    picture, truth = scene.block(Window(0, 0, 300, 200))
-    assert picture.dtype == np.uint8
-    grid = Grid(300, 200, core, 0)
-    for tile in range(grid.size):
-        window = grid.core_window(tile)
-        part, part_truth = scene.block(window)
-        np.testing.assert_array_equal(part, picture[(slice(None), *window.slices)])
-        np.testing.assert_array_equal(part_truth, truth[window.slices])
-
-
-def test_a_scene_depends_on_seed_and_number():
-    first, again, seed, number = (BuildingScene(s, k, 512, 512).block(WHOLE)[0] for s, k in ((1, 0), (1, 0), (2, 0), (1, 1)))
-    np.testing.assert_array_equal(first, again)
-    assert (first != seed).mean() > 0.9
-    assert (first != number).mean() > 0.9
-
-
-def test_far_corner_of_a_large_scene():
-    picture, truth = BuildingScene(0, 0, 400_000, 400_000).block(Window(399_900, 399_900, 100, 100))
-    assert picture.shape == (3, 100, 100)
-    assert picture.std() > 5
-    assert truth.max() <= 1
 
 
 def test_houses_fill_a_part_of_towns_and_little_of_the_country():

@@ -5,33 +5,13 @@ import zlib
 import numpy as np
 import pytest
 from osgeo import gdal, gdal_array, osr
+from synthetic.files import read
 
 from hpcseg import synthetic
 from hpcseg.errors import UsageError
 from hpcseg.kernels.noise import NODATA, THICK, THIN, WATER
 from hpcseg.synthetic import IceScene
-from hpcseg.synthetic.scene import FRAM, Fields, write_scene
-from hpcseg.tiles import Grid, Window
-
-
-def read(path):
-    return gdal.Open(str(path)).ReadAsArray()
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"clouds": 0.4, "ponds": 0.2, "swath": True}, {"scale": 2.5}, {"degrade": True, "swath": True}, {"lead_width": 50}]
-)
-@pytest.mark.parametrize("core", [64, 150])
-def test_blocks_do_not_change_a_scene(options, core):
-    scene = IceScene(3, 1, 300, 200, **options)
-    assert synthetic.draw_camera(3, 1).radius == 1, "wanted a blur, which looks beyond a block"
-    picture, truth = scene.block(Window(0, 0, 300, 200))
-    grid = Grid(300, 200, core, 0)
-    for tile in range(grid.size):
-        window = grid.core_window(tile)
-        part, part_truth = scene.block(window)
-        np.testing.assert_array_equal(part, picture[(slice(None), *window.slices)])
-        np.testing.assert_array_equal(part_truth, truth[window.slices])
+from hpcseg.tiles import Window
 
 
 @pytest.mark.parametrize(
@@ -42,20 +22,6 @@ def test_blocks_do_not_change_a_scene(options, core):
 def test_scenes_are_those_that_models_and_teachers_were_made_with(options, digest):
     picture, _ = IceScene(7, 0, 3000, 2000, **options).block(Window(1111, 777, 401, 399))
     assert zlib.crc32(picture.tobytes()) == digest
-
-
-def test_a_scene_depends_on_seed_and_number():
-    window = Window(0, 0, 200, 200)
-    first, again, seed, number = (IceScene(s, k, 200, 200).block(window)[0] for s, k in ((1, 0), (1, 0), (2, 0), (1, 1)))
-    np.testing.assert_array_equal(first, again)
-    assert (first != seed).mean() > 0.5
-    assert (first != number).mean() > 0.5
-
-
-def test_far_corner_of_a_large_scene():
-    picture, truth = IceScene(0, 0, 400_000, 400_000).block(Window(399_900, 399_900, 100, 100))
-    assert picture.shape == (3, 100, 100)
-    assert truth.max() <= THICK
 
 
 def test_clear_colours_tell_the_class():
@@ -181,24 +147,6 @@ def test_a_swath_leaves_its_corners_empty(tmp_path):
     assert band.GetNoDataValue() == 0
     assert band.GetOverviewCount() == 1
     assert abs((band.GetOverview(0).ReadAsArray() == 0).mean() - empty.mean()) < 0.01
-
-
-class Ramp(Fields):
-    """Rows and columns as pixels."""
-
-    dtype = "u2"
-    bands = 2
-
-
-def test_write_scene_streams_any_type(tmp_path):
-    def make_block(window):
-        row, col = np.ogrid[window.row : window.stop[0], window.col : window.stop[1]]
-        return np.stack([row + 0 * col, 0 * row + col]).astype(np.uint16)
-
-    ramp = Ramp(0, 0, 70, 90)
-    write_scene(ramp, tmp_path / "ramp.tif", make_block, FRAM.place(ramp), 32)
-    np.testing.assert_array_equal(read(tmp_path / "ramp.tif"), np.indices((70, 90)))
-    assert [p.name for p in tmp_path.iterdir()] == ["ramp.tif"]
 
 
 @pytest.mark.parametrize(

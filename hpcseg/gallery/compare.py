@@ -92,6 +92,8 @@ def compare(comm: Comm, pulse: Pulse, question: Question, settings: Settings) ->
 def _prepare(question: Question) -> tuple[ModelGallery, list[Path], list[Path]]:
     """The gallery, and the maps of scenes that both runs have."""
     gallery = open_gallery(question.gallery, insist=True)
+    if gallery.said.task == "points":
+        raise UsageError(f"{question.gallery} finds points: judge each folder of hpcseg count by hpcseg evaluate FOLDER --points MARKS")
     folders = question.maps, question.mono
     names = [{path.name for path in folder.glob("*.h5")} for folder in folders]
     both = sorted(names[0] & names[1])

@@ -21,6 +21,7 @@ from training.spots import EDGE, point_flags, point_settings, write_spots
 from hpcseg import store
 from hpcseg.config import Class, ModelSpec, decode_toml, encode_toml, read_model
 from hpcseg.errors import UsageError
+from hpcseg.gallery.compare import Question, compare
 from hpcseg.gallery.jobs import Order
 from hpcseg.gallery.members import open_gallery
 from hpcseg.gallery.predict import opener_of
@@ -30,7 +31,9 @@ from hpcseg.gallery.verdicts import verdict_lines
 from hpcseg.inference.options import Options
 from hpcseg.kernels.heat import level_of
 from hpcseg.models import build
+from hpcseg.mpi import Pulse
 from hpcseg.objects.count import Choice, count
+from hpcseg.tally import Settings
 
 ROWS, COLS = 5, 6
 HEIGHT, WIDTH = ROWS * CELL - 10, COLS * CELL - 20
@@ -150,6 +153,12 @@ def test_detectors_of_other_objects_are_refused(folder, tmp_path, keys):
     (other / MODELS).write_bytes(encode_toml(msgspec.structs.replace(spec, gallery="../g")))
     with pytest.raises(UsageError, match=r"bucket_1, .*: finds points \(sigma .*, the mono model finds points \(sigma 1, distance 2\)"):
         open_gallery(other)
+
+
+def test_maps_of_detectors_are_judged_by_another_command(alone, folder, counted):
+    question = Question(folder / "g/seals", folder / "one", folder / "one", ())
+    with Pulse(alone, 60.0, threading.Event()) as pulse, pytest.raises(UsageError, match="finds points: judge each folder of hpcseg count"):
+        compare(alone, pulse, question, Settings())
 
 
 # Training.

@@ -3,10 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+from kernels.tiled import halo_tiles
 
 from hpcseg.kernels import ice
 from hpcseg.kernels.ice import HALO, NODATA, THICK, THIN, WATER, Rule
-from hpcseg.tiles import Grid, Window
+from hpcseg.tiles import Window
 
 
 def both(name):
@@ -49,17 +50,9 @@ def opencv_chain(values, rule=Rule()):  # noqa: B008
 
 def filter_scene(values, valid, core, rule=Rule()):  # noqa: B008
     """The published filter tile by tile: its fit, the scratch plane and the labels."""
-    grid = Grid(*values.shape[:2], core, HALO)
     counts, codes = np.zeros((2, 256), np.int64), np.empty(values.shape[:2], np.uint8)
-    for tile in range(grid.size):
-        here = grid.core_window(tile)
-        window = here.grow(HALO)
-        inside = window.intersect(grid.extent)
-        # Beyond the scene a window holds whatever a reader put there.
-        pixels, marks = np.full((*window[2:], 3), 77, np.uint8), np.ones(window[2:], np.uint8)
-        pixels[inside.relative_to(window).slices], marks[inside.relative_to(window).slices] = values[inside.slices], valid[inside.slices]
-        where = here.relative_to(window), inside.relative_to(window)
-        ice.take_background(flat(pixels), marks, *where, rule, counts, codes[here.slices])
+    for here, pixels, marks, where in halo_tiles(values, valid, core, HALO, 77):
+        ice.take_background(pixels, marks, *where, rule, counts, codes[here.slices])
     fit = ice.fit_background(counts, rule)
     labels = np.empty_like(codes)
     ice.look_up(codes, fit.labels, labels)

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from kernels.tiled import halo_tiles
 
 from hpcseg.kernels import veil
 from hpcseg.kernels.ice import NODATA, THICK, THIN, WATER, Rule
 from hpcseg.kernels.veil import HALO, SHADOWED, VEILED
 from hpcseg.synthetic import IceScene
-from hpcseg.tiles import Grid, Window
+from hpcseg.tiles import Window
 
 RULE = Rule()
 
@@ -44,17 +45,10 @@ def count(values, valid):
 
 def filter_scene(values, valid, core):
     """The default filter tile by tile: its fit, labels and mask."""
-    fit, grid = veil.fit_colours(count(values, valid), RULE), Grid(*valid.shape, core, HALO)
+    fit = veil.fit_colours(count(values, valid), RULE)
     labels, mask = np.empty((2, *valid.shape), np.uint8)
-    for tile in range(grid.size):
-        here = grid.core_window(tile)
-        window = here.grow(HALO)
-        inside = window.intersect(grid.extent)
-        # Beyond the scene a window holds whatever a reader put there.
-        pixels, marks = np.full((*window[2:], 3), 60, np.uint8), np.ones(window[2:], np.uint8)
-        pixels[inside.relative_to(window).slices], marks[inside.relative_to(window).slices] = values[inside.slices], valid[inside.slices]
-        where = here.relative_to(window), inside.relative_to(window)
-        veil.see_through(flat(pixels), marks, *where, fit.table, labels[here.slices], mask[here.slices])
+    for here, pixels, marks, where in halo_tiles(values, valid, core, HALO, 60):
+        veil.see_through(pixels, marks, *where, fit.table, labels[here.slices], mask[here.slices])
     return fit, labels, mask
 
 

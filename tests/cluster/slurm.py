@@ -107,7 +107,8 @@ def _write_configuration(folder: Path) -> None:
         (place / "memory").mkdir()
         (place / "slurm.conf").write_text(text)
         (place / "gres.conf").write_text(gres)
-        (place / "mpi.conf").write_text(f"PMIxCliTmpDirBase={place}/pmix\n")
+        # Slurm's default mixes two kinds of fence, and now and then lets a rank out of MPI_Init early: those that it meets crash.
+        (place / "mpi.conf").write_text(f"PMIxCliTmpDirBase={place}/pmix\nPMIxCollFence=tree\n")
 
 
 def members(place: Path) -> list[int]:

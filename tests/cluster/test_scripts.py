@@ -165,6 +165,14 @@ def test_each_task_of_an_array_is_told_its_part_of_the_scenes(site):
     assert site.calls("part") == ["part 1/3", "part 2/3", "part 3/3"]
 
 
+def test_an_array_of_what_has_no_parts_is_wrong_use(site):
+    array = {"SLURM_ARRAY_TASK_COUNT": 3, "SLURM_ARRAY_TASK_MIN": 1, "SLURM_ARRAY_TASK_ID": 1}
+    done = site.run("cluster.sbatch", "export", "maps", SLURM_JOB_ID=7, **array)
+    assert done.returncode == 2
+    assert "not of export" in done.stderr
+    assert not site.calls("srun")
+
+
 def test_a_job_that_is_no_array_has_all_scenes(site):
     site.program("srun", 'echo "part ${HPCSEG_PART:-none}" >>"$SAID"')
     site.run("cluster.sbatch", *JOB.split(), SLURM_JOB_ID=7)

@@ -61,7 +61,6 @@ def losses(out: Path) -> np.ndarray:
         return np.array([float(row["loss"]) for row in csv.DictReader(file)])
 
 
-@pytest.mark.long
 def test_four_nodes_map_the_bits_of_one_rank(cluster, work, assert_whole, tmp_path):
     cluster.call(*SRUN, "-N", 4, "-n", 4, "hpcseg", *work.command(tmp_path))
     assert_whole(tmp_path)
@@ -219,4 +218,20 @@ def test_an_array_shares_the_scenes_out_and_a_chain_goes_on_when_all_of_it_is_do
     last = int(said.splitlines()[-1].split()[0])
     wait_for_end(cluster, last, tmp_path)
     assert sorted(path.name for path in (tmp_path / "maps").glob("run*.json")) == ["run.1of2.json", "run.2of2.json"]
+    assert_whole(tmp_path / "maps")
+
+
+@pytest.mark.long
+def test_submit_asks_for_what_a_job_needs_and_it_completes(cluster, work, assert_whole, tmp_path):
+    words = ("submit", "--now", "--rate", "0.1", "--time-limit", "0:09", "--repeats", "1", "--ranks-per-node", "2")
+    process = cluster.start(
+        "hpcseg", *words, *work.command(tmp_path / "maps"), cwd=tmp_path, env=slow(0.0), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    said, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    found = dict(line.split("=", 1) for line in said.splitlines())
+    (tmp_path / "job.out").symlink_to(f"hpcseg-{found['job']}.out")
+    ended = wait_for_end(cluster, int(found["job"]), tmp_path)
+    assert (ended["NumNodes"], ended["NumTasks"], ended["TimeLimit"]) == ("1", "2", "00:08:00")
+    assert (tmp_path / found["script"]).is_file()
     assert_whole(tmp_path / "maps")

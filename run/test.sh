@@ -9,10 +9,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 short=" and not long"
 words=()
 for word in "$@"; do
-    # Only long tests want a Slurm and a browser.
-    if [ "$word" = --all ]; then short="" && export SLURM=1 BROWSER=1; else words+=("$word"); fi
+    # A browser is wanted by long tests alone.
+    if [ "$word" = --all ]; then short="" && export BROWSER=1; else words+=("$word"); fi
 done
-bash run/setup.sh </dev/null
+# Some tests start a Slurm of their own: its packages come along where they can (SLURM=1), else those tests are skipped.
+SLURM=1 bash run/setup.sh </dev/null
 source run/env.sh
 
 ruff check --quiet .

@@ -29,7 +29,6 @@ def main() -> int:
     parser.add_argument("--stage", choices=["predict", "train", "both"], default="both")
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--patience", type=float, default=1.0)
-    parser.add_argument("--stall", type=float, default=6.0)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--mount", action="store_true", help="a small file system for disks that fill up: in a namespace of its own")
     given = parser.parse_args()
@@ -57,7 +56,7 @@ def small_disk(folder: Path, mount: bool) -> Iterator[Path | None]:
 def carry_out(given: argparse.Namespace, folder: Path, disk: Path | None) -> list[Result]:
     """All trials, one after the other, each told when it is done. What is needed to look into a bad one is kept in `given.out`."""
     begin = time.monotonic()
-    shared = prepare(folder, given.stall * given.patience)
+    shared = prepare(folder)
     stages = ("predict", "train") if given.stage == "both" else (given.stage,)
     print(f"disk full: {'a file system of ' + _DISK if disk else 'a limit to the size of files stands for it: only root can mount one'}")
     print(row_of(_HEAD), flush=True)

@@ -63,16 +63,15 @@ class Field:
     """What all trials share, in a folder: scenes, their truth, a model, and undisturbed jobs by stage and ranks."""
 
     folder: Path
-    stall: float
     references: dict[tuple[str, int], Reference] = field(default_factory=dict)
 
     @property
     def scenes(self) -> list[Path]:
         return sorted((self.folder / "scenes").glob("*.tif"))
 
-    def command(self, stage: str, scenes: Sequence[Path], out: Path) -> list[object]:
+    def command(self, stage: str, scenes: Sequence[Path], out: Path, *options: object) -> list[object]:
         """Arguments of a job over scenes: named one by one, so that one that is gone is missed."""
-        common = ["--out", out, "--threads", 1, "--stall", self.stall]
+        common = ["--out", out, "--threads", 1, *options]
         if stage == "train":
             named = [word for scene in scenes for word in ("--scenes", scene)]
             return ["train", self.folder / "train.toml", *named, "--labels", self.folder / "truth", *common]
@@ -107,12 +106,12 @@ class Field:
             raise RuntimeError(f"undisturbed maps differ with the number of ranks ({ranks})")
 
 
-def prepare(folder: Path, stall: float) -> Field:
+def prepare(folder: Path) -> Field:
     """Make scenes and train the model that maps them."""
     run("synth", "ice", folder / "scenes", "--size", "530x520", "--count", 6, "--seed", 7, "--scale", 0.1)
     (folder / "scenes/truth").rename(folder / "truth")
     (folder / "train.toml").write_text(_CONFIG)
-    field = Field(folder, stall)
+    field = Field(folder)
     # A file without compression, cut short, can still be read up to the cut: the more dangerous kind.
     plain, first = folder / "plain.tif", field.scenes[0]
     gdal.Translate(str(plain), str(first), creationOptions=["TILED=YES", "BLOCKXSIZE=128", "BLOCKYSIZE=128"])

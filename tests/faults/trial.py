@@ -16,6 +16,8 @@ from faults.stages import Field, Reference
 from faults.strike import Place, Stopped, bring_scenes_back, continue_due, make_room, strike
 
 END_SECONDS = 10.0
+# What jobs of which a rank is stopped are told.
+STALL_SECONDS = 6.0
 # After mpirun itself has ended.
 LINGER_SECONDS = 5.0
 # Of a rank: what its reader, its network and its writer may hold at once.
@@ -61,7 +63,7 @@ class Conduct:
         self.shared, self.trial, self.patience = shared, trial, patience
         self.tally = folder / "tally"
         shutil.copytree(shared.folder / "scenes", folder / "scenes")
-        self.place = Place(sorted((folder / "scenes").glob("*.tif")), shared.scenes, disk, shared.stall)
+        self.place = Place(sorted((folder / "scenes").glob("*.tif")), shared.scenes, disk, STALL_SECONDS * patience)
         fills = any(fault.kind == "disk full" for run in trial.runs for fault in run.faults)
         self.out = (disk if fills and disk else folder) / "out"
         self.result = Result(trial)
@@ -112,7 +114,10 @@ class Conduct:
 
     def _run(self, run: Run, reference: Reference, slow: bool) -> End:
         """A job and its faults, each when its time has come, to its end."""
-        command = [*self.shared.command(self.trial.stage, self.place.scenes, self.out), *["--overwrite"] * self.anew]
+        # Where no rank is stopped, a job that is stuck must not be saved by its limit on that.
+        stops = any("STOP" in fault.kind for fault in run.faults)
+        options = ["--stall", self.place.stall] * stops + ["--overwrite"] * self.anew
+        command = self.shared.command(self.trial.stage, self.place.scenes, self.out, *options)
         job = self.shared.start(self.trial.stage, run.ranks, command, self.tally, slow)
         try:
             first = self._watch(job, run, reference)

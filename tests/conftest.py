@@ -174,4 +174,5 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.name in LATER:
             item.add_marker(pytest.mark.long)
-    items.sort(key=lambda item: 0 if "kernels" in item.path.parts else 1 if "mpi" in item.keywords else 2)
+    jobs = {item.path for item in items if "mpi" in item.keywords}
+    items.sort(key=lambda item: 0 if "kernels" in item.path.parts else 1 if item.path in jobs else 2)

@@ -127,5 +127,7 @@ def test_every_rank_is_in_one_table():
     assert sum(line.startswith("MPI ") for line in lines) == 1
 
 
-def test_without_a_launcher():
-    assert "no launcher" in run(0, "doctor").stdout
+def test_without_a_launcher(hpcseg):
+    code, text, _ = hpcseg("doctor")
+    assert code == 0
+    assert "no launcher" in text

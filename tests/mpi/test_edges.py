@@ -63,10 +63,10 @@ def test_a_scene_without_any_data_is_all_no_data_and_done(data, models, tmp_path
     assert value(result, "empty_tiles") == value(result, "tiles").partition(" ")[0] == "10"
 
 
-def test_more_ranks_than_tiles_give_the_same_map_as_one(models, scene, tmp_path):
-    arguments = ("--model", models[3], "--core", "256", "--precision", "fp32")
-    for ranks in (1, 5):
-        run(ranks, "predict", scene, *arguments, "--out", tmp_path / str(ranks))
+def test_more_ranks_than_tiles_give_the_same_map_as_one(models, scene, tmp_path, hpcseg):
+    words = ("predict", scene, "--model", models[3], "--core", "256", "--precision", "fp32")
+    hpcseg(*words, "--out", tmp_path / "1")
+    run(5, *words, "--out", tmp_path / "5")
     ranks = json.loads((tmp_path / "5/run.json").read_text())["ranks"]
     assert sorted(each["tiles"] for each in ranks) == [0, 0, 0, 1, 1]
     assert np.array_equal(labels_of(tmp_path / "1/field.h5"), labels_of(tmp_path / "5/field.h5"))
@@ -78,16 +78,17 @@ def test_ranks_without_work_wait_for_those_that_have_it(models, make_scene, tmp_
     assert value(result, "tiles") == "1 of 1"
 
 
-def test_many_small_scenes_share_files_over_many_ranks(models, make_scene, tmp_path):
+def test_many_small_scenes_share_files_over_many_ranks(models, make_scene, tmp_path, hpcseg):
     scenes = [make_scene(tmp_path / f"s{k}.tif", 70 + 64 * (k % 3), 200, seed=k) for k in range(7)]
-    for ranks in (1, 4):
-        run(ranks, "predict", *scenes, "--model", models[3], "--out", tmp_path / str(ranks), "--core", "64", "--precision", "fp32")
+    words = ("predict", *scenes, "--model", models[3], "--core", "64", "--precision", "fp32")
+    hpcseg(*words, "--out", tmp_path / "1")
+    run(4, *words, "--out", tmp_path / "4")
     for scene in scenes:
         assert np.array_equal(*(labels_of(tmp_path / n / f"{scene.stem}.h5") for n in ("1", "4"))), scene.stem
 
 
-def test_a_map_of_another_kind_is_refused_saying_what_differs(models, scene, tmp_path):
-    run(1, "predict", scene, "--model", models[3], "--out", tmp_path, "--core", "64")
+def test_a_map_of_another_kind_is_refused_saying_what_differs(models, scene, tmp_path, hpcseg):
+    hpcseg("predict", scene, "--model", models[3], "--out", tmp_path, "--core", "64")
     before = (tmp_path / "field.h5").read_bytes()
     result = run(3, "predict", scene, "--model", models[3], "--out", tmp_path, "--core", "128", code=2)
     (line,) = own_lines(result)
@@ -97,22 +98,22 @@ def test_a_map_of_another_kind_is_refused_saying_what_differs(models, scene, tmp
     assert (tmp_path / "field.h5").read_bytes() == before
 
 
-def test_another_network_is_refused_by_its_digest(models, make_model, scene, tmp_path):
-    run(1, "predict", scene, "--model", models[3], "--out", tmp_path / "maps", "--core", "64")
+def test_another_network_is_refused_by_its_digest(models, make_model, scene, tmp_path, hpcseg):
+    hpcseg("predict", scene, "--model", models[3], "--out", tmp_path / "maps", "--core", "64")
     other = make_model(tmp_path / "other", seed=9)
     (line,) = own_lines(run(2, "predict", scene, "--model", other, "--out", tmp_path / "maps", "--core", "64", code=2))
     assert "network is " in line
 
 
-def test_another_scene_of_the_same_name_is_refused(models, scene, make_scene, tmp_path):
-    run(1, "predict", scene, "--model", models[3], "--out", tmp_path / "maps", "--core", "64")
+def test_another_scene_of_the_same_name_is_refused(models, scene, make_scene, tmp_path, hpcseg):
+    hpcseg("predict", scene, "--model", models[3], "--out", tmp_path / "maps", "--core", "64")
     other = make_scene(tmp_path / "field.tif", 200, 300, seed=2)
     (line,) = own_lines(run(2, "predict", other, "--model", models[3], "--out", tmp_path / "maps", "--core", "64", code=2))
     assert "scene is " in line
 
 
-def test_overwrite_starts_anew(models, scene, tmp_path):
-    run(1, "predict", scene, "--model", models[3], "--out", tmp_path, "--core", "64")
+def test_overwrite_starts_anew(models, scene, tmp_path, hpcseg):
+    hpcseg("predict", scene, "--model", models[3], "--out", tmp_path, "--core", "64")
     result = run(2, "predict", scene, "--model", models[3], "--out", tmp_path, "--core", "128", "--overwrite")
     assert value(result, "tiles") == "6 of 6"
     assert store.read(tmp_path / "field.h5").layout.grid.core == 128
@@ -127,16 +128,16 @@ def test_a_complete_map_is_left_as_it_is(models, scene, tmp_path):
     assert (tmp_path / "field.h5").read_bytes() == before
 
 
-def test_what_cannot_change_a_map_does_not_refuse_it(models, scene, tmp_path):
+def test_what_cannot_change_a_map_does_not_refuse_it(models, scene, tmp_path, hpcseg):
     """Threads, batch and the paths of model and scene are no part of a map's identity."""
-    run(1, "predict", scene, "--model", models[3], "--out", tmp_path / "maps", "--core", "64", "--threads", "1")
+    hpcseg("predict", scene, "--model", models[3], "--out", tmp_path / "maps", "--core", "64", "--threads", "1")
     moved = shutil.copytree(models[3], tmp_path / "moved"), shutil.copy(scene, tmp_path / "field.tif")
     result = run(2, "predict", moved[1], "--model", moved[0], "--out", tmp_path / "maps", "--core", "64", "--threads", "2", "--batch", "3")
     assert value(result, "tiles") == "0 of 0"
 
 
-def test_only_tiles_with_wrong_bytes_are_mapped_again(models, scene, tmp_path):
-    run(1, "predict", scene, "--model", models[3], "--out", tmp_path, "--core", "64")
+def test_only_tiles_with_wrong_bytes_are_mapped_again(models, scene, tmp_path, hpcseg):
+    hpcseg("predict", scene, "--model", models[3], "--out", tmp_path, "--core", "64")
     good = labels_of(tmp_path / "field.h5")
     with h5py.File(tmp_path / "field.h5", "r+") as file:
         file["labels"][70, 70] ^= 1

@@ -28,10 +28,11 @@ TEACHERS = {
 RANKS = [3, *(pytest.param(n, marks=pytest.mark.long) for n in (2, 4, 7))]
 
 
-def start(name: str, data: Path, out: Path, ranks: int, core: int):
+def words_of(name: str, data: Path, out: Path, core: int) -> tuple:
+    """What labels a teacher's scene."""
     scenes, options, _ = TEACHERS[name]
     words = [each.format(data=data) for each in (*scenes, *options)]
-    return run(ranks, "label", name.split()[0], *words, "--out", out, "--core", core, "--threads", "1")
+    return "label", name.split()[0], *words, "--out", out, "--core", core, "--threads", "1"
 
 
 def planes(out: Path) -> dict[str, np.ndarray]:
@@ -42,38 +43,38 @@ def planes(out: Path) -> dict[str, np.ndarray]:
     return {name: store.read_window(stored, stored.layout.grid.extent, name) for name in stored.layout.planes}
 
 
-def shares(result) -> list[str]:
-    """What a job said of its scenes."""
-    return [line for line in result.stdout.splitlines() if " % (" in line]
+def shares(text: str) -> list[str]:
+    """What was said of the scenes."""
+    return [line for line in text.splitlines() if " % (" in line]
 
 
 @pytest.fixture(scope="module", params=TEACHERS)
-def serial(request, tmp_path_factory, data):
+def serial(request, tmp_path_factory, data, hpcseg):
     """Name of a teacher, and what it makes of its scene on one rank."""
     out = tmp_path_factory.mktemp("labels") / "out"
-    result = start(request.param, data, out, 0, TEACHERS[request.param][2][0])
+    _, text, _ = hpcseg(*words_of(request.param, data, out, TEACHERS[request.param][2][0]))
     found = planes(out)
     assert len(np.unique(found["labels"])) >= 2
-    return request.param, found, shares(result)
+    return request.param, found, shares(text)
 
 
 @pytest.mark.parametrize("ranks", RANKS)
 def test_labels_are_bitwise_equal_for_one_rank_and(ranks, serial, data, tmp_path):
     name, wanted, said = serial
-    result = start(name, data, tmp_path / "out", ranks, TEACHERS[name][2][0])
+    result = run(ranks, *words_of(name, data, tmp_path / "out", TEACHERS[name][2][0]))
     found = planes(tmp_path / "out")
     assert found.keys() == wanted.keys()
     for plane, pixels in found.items():
         np.testing.assert_array_equal(pixels, wanted[plane])
-    assert shares(result) == said
+    assert shares(result.stdout) == said
 
 
-def test_labels_are_bitwise_equal_for_two_sizes_of_tiles(serial, data, tmp_path):
+def test_labels_are_bitwise_equal_for_two_sizes_of_tiles(serial, data, tmp_path, hpcseg):
     name, wanted, said = serial
-    result = start(name, data, tmp_path / "out", 0, TEACHERS[name][2][1])
+    _, text, _ = hpcseg(*words_of(name, data, tmp_path / "out", TEACHERS[name][2][1]))
     for plane, pixels in planes(tmp_path / "out").items():
         np.testing.assert_array_equal(pixels, wanted[plane])
-    assert shares(result) == said
+    assert shares(text) == said
 
 
 def test_wrong_use_is_one_line_from_one_rank(data, tmp_path):

@@ -33,22 +33,24 @@ def planes(out):
 
 
 @pytest.mark.parametrize("name", ["ice", pytest.param("ice-published", marks=pytest.mark.long)])
-def test_maps_through_a_filter_are_bitwise_equal(name, folder, make_model, tmp_path):
+def test_maps_through_a_filter_are_bitwise_equal(name, folder, make_model, tmp_path, hpcseg):
     model = make_model(tmp_path / "m", spec={"prefilter": name}, down=[6, 8], up=[6])
     found = []
-    for k, (ranks, core) in enumerate([(0, 256), (3, 256), (3, 128)]):
-        out = tmp_path / f"out{k}"
-        fixed = ("--core", core, "--threads", "1", "--precision", "fp32", "--confidence")
-        run(ranks, "predict", folder / "a.tif", "--model", model, "--out", out, *fixed)
-        found.append(planes(out))
+    words = ("predict", folder / "a.tif", "--model", model, "--threads", "1", "--precision", "fp32", "--confidence")
+    for core in (256, 128):
+        hpcseg(*words, "--core", core, "--out", tmp_path / f"{core}")
+        found.append(planes(tmp_path / f"{core}"))
+    run(3, *words, "--core", 128, "--out", tmp_path / "ranks")
+    found.append(planes(tmp_path / "ranks"))
     for pixels, fit in found[1:]:
         assert fit == found[0][1]
         np.testing.assert_array_equal(pixels, found[0][0])
     assert len(np.unique(found[0][0])) > 20
 
 
-def test_filtered_pictures_are_the_same_files(folder, tmp_path):
-    for ranks, core in ((0, 512), (3, 256)):
-        run(ranks, "label", "ice", folder / "a.tif", "--filtered", "--out", tmp_path / f"{ranks}", "--core", core)
-    first, second = (tmp_path / f"{ranks}/filtered/a.tif" for ranks in (0, 3))
+def test_filtered_pictures_are_the_same_files(folder, tmp_path, hpcseg):
+    words = ("label", "ice", folder / "a.tif", "--filtered")
+    hpcseg(*words, "--out", tmp_path / "1", "--core", 512)
+    run(3, *words, "--out", tmp_path / "3", "--core", 256)
+    first, second = (tmp_path / f"{ranks}/filtered/a.tif" for ranks in (1, 3))
     assert first.read_bytes() == second.read_bytes()

@@ -20,3 +20,9 @@ def field(tmp_path_factory) -> Path:
 def one_thread():
     """As a rank of a busy node: torch's threads wait for each other where cores are few."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Leave the curves out, which take longer than epochs this small. What a module shares is set up before, and has them."""
+    monkeypatch.setattr("hpcseg.training.train.draw_curves", lambda path, runs: path.write_bytes(b""))

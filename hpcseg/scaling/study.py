@@ -168,9 +168,11 @@ def _why(study: Study, case: Case, repeat: int, ended: Ended) -> str:
     log = study.out / "failed" / f"{_name(case, repeat)}.log"
     log.parent.mkdir(exist_ok=True)
     shutil.copy(ended.log, log)
-    lines = [line for line in ended.log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in ended.log.read_text(errors="replace").splitlines() if line.strip("- ")] or ["it said nothing"]
+    # Our own word comes before the launcher's.
+    said = next((line for line in reversed(lines) if line.startswith("hpcseg:")), lines[-1])
     how = f"took more than {study.limit:g} s (--limit)" if ended.code is None else f"ended with code {ended.code}"
-    return f"{_name(case, repeat)} {how}: {lines[-1] if lines else 'it said nothing'} (all of it: {log})"
+    return f"{_name(case, repeat)} {how}: {said} (all of it: {log})"
 
 
 def _name(case: Case, repeat: int) -> str:

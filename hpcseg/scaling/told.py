@@ -41,7 +41,7 @@ def _curve_lines(case: Case, by_ranks: dict[int, list[Row]]) -> list[str]:
             f"ranks={ranks}", f"runs={len(runs)}", f"work={work[ranks].median:.3f} s", f"least={work[ranks].least:.3f} s",
             f"most={work[ranks].most:.3f} s", f"seconds={median(row.seconds for row in runs):.3f} s",
             f"throughput={median(row.mpx_per_s for row in runs):.3f} Mpx/s", f"ground={median(row.km2_per_s for row in runs):.3f} km2/s",
-            f"speedup={speed:.4f}", f"efficiency={share:.4f}", f"karp_flatt={karp_flatt(speed, ranks):.4f}",
+            f"base={base} ranks", f"speedup={speed:.4f}", f"efficiency={share:.4f}", f"karp_flatt={karp_flatt(speed, ranks):.4f}",
             f"load_balance={median(each.balance for each in balance):.4f}",
             f"communication_efficiency={median(each.communication for each in balance):.4f}",
         ]  # fmt: skip

@@ -9,6 +9,8 @@ from pathlib import Path
 LAUNCHER = """
 import subprocess, sys
 codes = [subprocess.call(sys.argv[2:]) for _ in range(int(sys.argv[1]))]
+if max(codes):
+    print("-----", "launcher: one process returned a code", "-----", sep="\\n")
 sys.exit(max(codes))
 """
 # Leaves what a training run of two epochs leaves; fails, sleeps, or says nothing where an epoch's word tells it to.

@@ -106,7 +106,8 @@ def run_values(run: Run, looks: Sequence[Look]) -> dict[str, Any]:
     """All that the template run.html shows."""
     methods, missing = run_methods(run, looks)
     return {
-        "title": _title(run, looks), "run": run, "states": _states(run, looks), "cards": _cards(run, looks), "counts": _counts(run.folder),
+        "title": _title(run, looks), "run": run, "states": _states(run, looks), "cards": _cards(run, looks),
+        "counts": _counts(run.folder)[: _ROWS + 1],
         "looks": looks, "pictured": [each for each in looks if each.pictures], "rows": looks[:_ROWS], "classes": _classes(looks),
         "totals": _totals(looks), "stages": _stages(run), "charts": _charts(run), "ranks": run.ranks[:_SHOWN_RANKS],
         "refused": run.record.get("refused", []), "notes": run.record.get("notes", []),
@@ -154,7 +155,8 @@ def _states(run: Run, looks: Sequence[Look]) -> list[tuple[str, str]]:
 
 def _cards(run: Run, looks: Sequence[Look]) -> list[tuple[str, str]]:
     """The figures that come first: (figure, what it is)."""
-    cards = [(whole(run.record.get("scenes", len(looks))), "scenes")]
+    count, noun = _scenes(run, looks)[0].split()
+    cards = [(count, noun), *((whole(n), name) for name, n in objects_of(run.folder).items())]
     areas = [each.area_m2 for each in looks if each.valid]
     if areas and None not in areas:
         cards.append((area(sum(each or 0 for each in areas)), "of ground mapped"))
@@ -196,7 +198,18 @@ def _counts(folder: Path) -> list[list[str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return list(csv.reader(file))[: _ROWS + 1]
+        return list(csv.reader(file))
+
+
+def objects_of(folder: Path) -> dict[str, int]:
+    """How many of each class a count found, over all scenes; {} without a count."""
+    header, *rows = _counts(folder) or [[]]
+    found: dict[str, int] = {}
+    if {"class", "objects"} <= set(header):
+        for row in rows:
+            name, count = row[header.index("class")], row[header.index("objects")]
+            found[name] = found.get(name, 0) + int(count)
+    return found
 
 
 def _stages(run: Run) -> dict[str, float]:
@@ -239,7 +252,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
     found = {
         "command": told.get("command", ""),
         "model": run.first.get("model", "") + (f", digest {network}" if network else ""),
-        "parameters": run.first.get("teacher", ""),
+        "parameters": _parameters(run),
         "precision": run.record.get("precision", ""),
         "tiles": f"core {run.identity['core']:,} px, halo {run.identity['halo']:,} px" if run.identity else "",
         "made by": told.get("user", "") or maker.get("user", ""),
@@ -249,6 +262,12 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     return [(key, value) for key, value in found.items() if value]
+
+
+def _parameters(run: Run) -> str:
+    """Those of a teacher that are set, in words."""
+    told = json.loads(run.first.get("teacher", "{}"))
+    return ", ".join(f"{key} {value}" for key, value in told.items() if key != "name" and isinstance(value, (str, int, float)))
 
 
 def _machine(run: Run, maker: Mapping[str, str]) -> str:
@@ -269,6 +288,9 @@ def run_methods(run: Run, looks: Sequence[Look]) -> tuple[Methods, str]:
     else:
         done = "searched for objects" if run.kind == "count" else "mapped"
         methods.say(f"{scenes} {verb} {done} with hpcseg {__version__}{own}, {_model_words(run, methods)}.")
+    found = objects_of(run.folder)
+    if found:
+        methods.say(f"Found were {', '.join(f'{count:,} of class {name}' for name, count in found.items())}.")
     if run.identity:
         tiles_sentence(methods, run.identity["core"], run.identity["halo"])
     if any(each.area_m2 is not None for each in looks):
@@ -284,7 +306,8 @@ def _teacher_words(run: Run, methods: Methods) -> str:
     told = json.loads(run.first.get("teacher", "{}"))
     name = "sfs" if told.get("method") == "sfs" else told.get("name", "")
     how, papers = TEACHERS.get(name, ("", ()))
-    return f"{how}{methods.cite(papers)}"
+    parameters = _parameters(run)
+    return f"{how}{methods.cite(papers)}" + (f" ({parameters})" if parameters else "")
 
 
 def _model_words(run: Run, methods: Methods) -> str:

@@ -7,7 +7,6 @@ from osgeo import gdal
 
 from hpcseg.errors import SceneError
 from hpcseg.products.cog import raising_gdal
-from hpcseg.raster import list_scenes, open_name
 from hpcseg.tiles import Window
 
 _SAMPLES, _SAMPLE = 8, 64
@@ -57,21 +56,24 @@ class Thumbnails:
 
     def __init__(self, edge: int, longest: int = 224) -> None:
         self._scale = min(1.0, longest / edge)
-        self._paths: dict[str, str] = {}
         self._limits: dict[str, np.ndarray] = {}
 
-    def read(self, source: str, window: Window) -> np.ndarray:
-        """RGB, u8 (h, w, 3), grey where there is no data. source: of the scene, see Entry. Raises SceneError."""
-        if source not in self._paths:
-            self._paths[source] = open_name(list_scenes([source])[0])
-        return self.read_path(self._paths[source], window)
-
     def read_path(self, path: str, window: Window) -> np.ndarray:
-        """The same of what GDAL opens."""
+        """RGB, u8 (h, w, 3), grey where there is no data. path: what GDAL opens. Raises SceneError."""
         if path not in self._limits:
             self._limits[path] = sample_limits(path)
         picture = read_picture(path, scale_shape(window.height, window.width, self._scale), window, self._limits[path])
         return np.where(picture[..., 3:] > 0, picture[..., :3], np.uint8(_BEHIND))
+
+    def read_around(self, path: str, window: Window, extent: Window) -> np.ndarray:
+        """The same of a window that may reach beyond `extent`, that of the scene: there it is grey."""
+        inner = window.intersect(extent)
+        picture, part = np.full((*scale_shape(*window[2:], self._scale), 3), _BEHIND, np.uint8), self.read_path(path, inner)
+        row, col = (min(round(k * self._scale), whole - size) for k, whole, size in zip(
+            (inner.row - window.row, inner.col - window.col), picture.shape[:2], part.shape[:2], strict=True
+        ))  # fmt: skip
+        picture[row : row + part.shape[0], col : col + part.shape[1]] = part
+        return picture
 
 
 def scale_shape(height: int, width: int, scale: float) -> tuple[int, int]:

@@ -46,5 +46,5 @@ def draw_recall(
         axes.grid(color=_FAINT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     if left.lines:
-        left.legend(frameon=False, fontsize=8, loc="lower left")
+        left.legend(frameon=False, fontsize=8, loc="best")
     figure.savefig(path, format="png", metadata={"Software": f"hpcseg {__version__}"})

@@ -150,7 +150,7 @@ def test_a_run_that_was_stopped_says_how_to_go_on(page_of):
 def test_a_teacher_is_named_with_its_rule_and_paper(page_of):
     text = page_of(record(), model="label ice", teacher=json.dumps({"name": "ice", "water": 30})).text
     assert "1 scene labelled by the ice teacher" in text
-    assert "by brightness, against thin cloud and shadow [2]" in text
+    assert "by brightness, against thin cloud and shadow [2] (water 30)." in text
     assert "arXiv:2403.13135" in text
 
 
@@ -158,10 +158,12 @@ def test_a_count_is_told_by_its_table(alone, tmp_path):
     path = write_map(tmp_path / "a.h5", labels(), **MADE)
     with h5py.File(path, "r+") as file:
         file.move("labels", "heat")
-    (tmp_path / "counts.csv").write_text("scene,class,count\na,seal,1234\n")
+    (tmp_path / "counts.csv").write_text("scene,class,objects\na,seal,1234\nb,seal,6\n")
     text = write(alone, tmp_path).text
     assert "Objects counted in 1 scene with sea-ice" in text
-    assert "a seal 1234" in text
+    assert "a seal 1234 b seal 6" in text
+    assert "1,240 seal" in text
+    assert "Found were 1,240 of class seal." in text
 
 
 def test_a_thousand_scenes_and_ranks_stay_a_small_page(tmp_path):

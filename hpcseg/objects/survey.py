@@ -214,8 +214,8 @@ def _write_sheet(survey: Survey, tallies: Sequence[Tally], pulse: Pulse) -> list
     for values in zip(*(each.tolist() for each in best.values()), strict=True):
         point = dict(zip(best, values, strict=True))
         scene, edge, row, col = survey.scenes[point["number"]], edges[point["number"]], int(point["row"]), int(point["col"])
-        window = Window(row - edge // 2, col - edge // 2, edge, edge).intersect(Window(0, 0, scene.height, scene.width))
-        pictures.append(thumbnails.read_path(scene.path, window))
+        window = Window(row - edge // 2, col - edge // 2, edge, edge)
+        pictures.append(thumbnails.read_around(scene.path, window, Window(0, 0, scene.height, scene.width)))
         name = survey.names[int(point["kind"])]
         captions.append(f"{name} {point['score']:.3f}{_size(point)}\n{scene.name}\nrow {row}, col {col}")
         pulse.step()

@@ -37,7 +37,7 @@ def test_what_is_no_data_is_transparent_in_pictures_and_grey_in_thumbnails(make_
     pixels[:, :, :32] = -9
     scene = make_scene(tmp_path / "a.tif", 64, 64, bands=1, dtype="float32", pixels=pixels, nodata=-9)
     assert (read_picture(str(scene), (64, 64))[..., 3] == np.where(np.arange(64) < 32, 0, 255)).all()
-    thumbnail = Thumbnails(64).read(str(scene), Window(0, 0, 64, 64))
+    thumbnail = Thumbnails(64).read_path(str(scene), Window(0, 0, 64, 64))
     assert (thumbnail[:, :32] == 236).all()
     assert len(np.unique(thumbnail[:, 32:])) > 10
 
@@ -45,10 +45,20 @@ def test_what_is_no_data_is_transparent_in_pictures_and_grey_in_thumbnails(make_
 def test_all_windows_of_a_scene_are_stretched_alike_and_shrunk_alike(make_scene, tmp_path):
     scene = make_scene(tmp_path / "a.tif", 256, 1024, pixels=ramp(3, 256, 1024))
     thumbnails = Thumbnails(edge=256, longest=64)
-    left, right = (thumbnails.read(str(scene), Window(0, col, 256, 256)) for col in (0, 768))
+    left, right = (thumbnails.read_path(str(scene), Window(0, col, 256, 256)) for col in (0, 768))
     assert left.shape == (64, 64, 3)
     assert left.max() < right.min()
-    assert thumbnails.read(str(scene), Window(128, 0, 128, 64)).shape == (32, 16, 3)
+    assert thumbnails.read_path(str(scene), Window(128, 0, 128, 64)).shape == (32, 16, 3)
+
+
+@pytest.mark.parametrize("longest", [40, 20])
+def test_windows_that_reach_beyond_the_scene_keep_their_size_and_are_grey_there(make_scene, tmp_path, longest):
+    scene, extent = make_scene(tmp_path / "a.tif", 60, 80, pixels=np.full((3, 60, 80), 9)), Window(0, 0, 60, 80)
+    thumbnails, half = Thumbnails(40, longest), longest // 2
+    for window, inside in ((Window(-20, -20, 40, 40), np.s_[half:, half:]), (Window(40, 60, 40, 40), np.s_[:half, :half])):
+        wanted = np.full((longest, longest, 3), 236)
+        wanted[inside] = 0
+        np.testing.assert_array_equal(thumbnails.read_around(str(scene), window, extent), wanted)
 
 
 def test_limits_are_those_of_the_whole_scene_nearly(make_scene, tmp_path):
@@ -59,10 +69,10 @@ def test_limits_are_those_of_the_whole_scene_nearly(make_scene, tmp_path):
 
 def test_a_scene_without_a_valid_pixel_has_a_picture(make_scene, tmp_path):
     scene = make_scene(tmp_path / "a.tif", 8, 8, bands=1, pixels=np.zeros((1, 8, 8)), nodata=0)
-    assert (Thumbnails(8).read(str(scene), Window(0, 0, 8, 8)) == 236).all()
+    assert (Thumbnails(8).read_path(str(scene), Window(0, 0, 8, 8)) == 236).all()
 
 
-WAYS = [lambda path: read_picture(path, (4, 4)), sample_limits, lambda path: Thumbnails(8).read(path, Window(0, 0, 4, 4))]
+WAYS = [lambda path: read_picture(path, (4, 4)), sample_limits, lambda path: Thumbnails(8).read_path(path, Window(0, 0, 4, 4))]
 
 
 @pytest.mark.parametrize("read", WAYS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -16,11 +17,11 @@ from hpcseg.products.page import lanes_of
 from hpcseg.scaling import resflow
 from hpcseg.scaling.figures import Curve, draw_curves, draw_sweep, main_curve, make_curves
 from hpcseg.scaling.model import spread_of
-from hpcseg.scaling.records import MODES, STAGES, TABLE, Row, counted, read_rows
+from hpcseg.scaling.records import MODES, RUNS, STAGES, TABLE, Row, counted, read_rows
 from hpcseg.scaling.told import PARTS, curves
 from hpcseg.scaling.validate import Check, validate
 
-PAGE, FIGURES, RUNS = "report.html", "figures", "runs"
+PAGE, FIGURES = "report.html", "figures"
 _CALIBRATION_TILE = 512
 _AHEAD = (2, 4, 8, 16)
 
@@ -93,17 +94,22 @@ def _figure_8() -> Series:
 
 
 def _read_runs(folder: Path) -> list[tuple[str, Any]]:
-    """The run.json files that the study kept, by name."""
-    return [(path.stem, json.loads(path.read_text())) for path in sorted((folder / RUNS).glob("*.json"))]
+    """Of the run.json files that the study kept, that with most ranks of each mode and stage, with its name for people."""
+    found = []
+    for mode, stage in product(MODES, STAGES):
+        paths = {int(path.stem.rpartition("-")[2]): path for path in (folder / RUNS).glob(f"{mode}-{stage}-*.json")}
+        if paths:
+            found.append((f"{mode} {stage} on {_ranks(max(paths))}", json.loads(paths[max(paths)].read_text())))
+    return found
 
 
 def study_values(rows: Sequence[Row], panels: Sequence[Panel], runs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """All that the template study.html shows."""
     kept = counted(rows)
-    lanes = [(name, lanes_of(record["ranks"])) for name, record in runs]
+    lanes = [(name, lanes_of(record["ranks"]), record.get("provenance", {}).get("command", "")) for name, record in runs]
     return {
         "title": f"How hpcseg scales on {_machine(kept)}", "states": _states(kept), "cards": _cards(panels), "panels": panels,
-        "timelines": [(name, draw_lanes(f"What each rank did: {name}", each)) for name, each in lanes if each],
+        "timelines": [(told, draw_lanes(f"What each rank did: {name}", each)) for name, each, told in lanes if each],
         "fits": [fit_values(curve) for panel in panels for curve in panel.curves if curve.fit is not None],
         "workloads": workload_table(kept), "deployed": _deployed(panels), "parts": _parts(panels), "training": _training(panels),
         "checks": _checks(kept, panels), "tile": _CALIBRATION_TILE, "resflow": resflow, "extrapolated": resflow.extrapolate(),

@@ -17,7 +17,7 @@ from hpcseg.errors import UsageError
 Mode = Literal["strong", "weak"]
 Stage = Literal["predict", "label", "train", "count"]
 MODES, STAGES = get_args(Mode), get_args(Stage)
-TABLE, EXTRAP = "study.csv", "extrap.jsonl"
+TABLE, EXTRAP, RUNS = "study.csv", "extrap.jsonl", "runs"
 # What Extra-P gets of each run.
 METRICS = ("wall", "seconds", "work", "startup", "read", "forward", "write", "wait")
 

@@ -25,6 +25,7 @@ def study(tmp_path_factory):
     ranks = [{"rank": k, "timeline": [{"begin": 1.0, "width": 2.0, "busy": busy}]} for k in range(2)]
     (folder / "runs").mkdir()
     (folder / "runs" / "strong-predict-2.json").write_text(json.dumps({"ranks": ranks}))
+    (folder / "runs" / "strong-predict-1.json").write_text("not looked at: fewer ranks")
     return folder, write_study_page(folder)
 
 
@@ -38,7 +39,7 @@ def test_each_stage_has_its_figures(page):
     for name in ("Time", "Throughput", "Speed-up", "Serial share after Karp and Flatt", "Efficiency, strong"):
         assert shown.count(name) == 2, f"{name}: for predict and label"
     assert "Load, map and reduce apart, 512 px" in shown
-    assert "What each rank did: strong-predict-2" in shown
+    assert "What each rank did: strong predict on 2 ranks" in shown
 
 
 def test_figures_are_kept_as_pngs_too(study):

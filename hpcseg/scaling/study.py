@@ -21,7 +21,7 @@ import msgspec
 from hpcseg.errors import HpcsegError, UsageError
 from hpcseg.scaling.launching import Ended, default_launch, launcher_words, run_to_end
 from hpcseg.scaling.machine import Binding, describe_machine, probe_binding
-from hpcseg.scaling.records import TABLE, Case, Mode, Row, Stage, add_row, read_rows, unit_lines
+from hpcseg.scaling.records import RUNS, TABLE, Case, Mode, Row, Stage, add_row, read_rows, unit_lines
 from hpcseg.scaling.stages import Data, default_model, default_size, input_megabytes, read_run, synthetic_data, words_of
 
 PROGRAM = (str(Path(sysconfig.get_path("scripts")) / "hpcseg"),)

@@ -8,11 +8,12 @@ from threading import Event, Timer
 
 import pytest
 from scaling.programs import write_programs
+from scaling.rows import make_row
 
 from hpcseg.errors import StoppedError, UsageError
 from hpcseg.scaling import study as study_module
 from hpcseg.scaling.machine import probe_binding
-from hpcseg.scaling.records import read_rows
+from hpcseg.scaling.records import RUNS, read_rows
 from hpcseg.scaling.stages import Data
 from hpcseg.scaling.study import Study, cases_of, run_study, runs_of
 
@@ -82,6 +83,13 @@ def test_each_run_is_a_row_with_its_machine_and_its_command(study):
     assert all((row.cpu, row.host, row.cores, row.memory_gb, row.versions, row.at, row.binding))
     assert "launcher.py 2 " in row.launcher
     assert "--batch 8" in row.launcher
+
+
+def test_one_map_for_each_number_of_ranks_leaves_what_they_tell(study, tmp_path, monkeypatch):
+    found = {name: getattr(make_row(), name) for name in ("halo", "tiles", "seconds", "work")}
+    monkeypatch.setattr(study_module, "read_run", lambda case, out: found if (out / "run.json").write_text(str(case.ranks)) else {})
+    run_study(replace(study, stages=("predict",)), Event())
+    assert [(path.name, path.read_text()) for path in sorted((study.out / RUNS).iterdir())] == [("strong-predict-1.json", "1"), ("strong-predict-2.json", "2")]
 
 
 def test_a_study_that_is_complete_runs_nothing_again(study):

@@ -12,7 +12,8 @@ out="${1:-out/scaling}" ranks="${2:-1,2}"
 # Four sizes of tile, five runs each: one of them on one rank gives the simulation its rates, it has to foretell all others.
 hpcseg scaling strong predict --ranks "$ranks" --tiles 256,512,1024,2048 --precisions bf16 --repeat 5 --out "$out"
 hpcseg scaling strong predict --ranks "$ranks" --tiles 512 --precisions bf16 --partitions rows --out "$out"
-hpcseg scaling strong label,train --ranks "$ranks" --tiles 1024 --precisions bf16 --out "$out"
+hpcseg scaling strong predict --ranks "$ranks" --tiles 512 --precisions fp32 --out "$out"
+hpcseg scaling strong label,train --ranks "$ranks" --tiles 512 --precisions bf16 --out "$out"
 hpcseg scaling weak predict,label,train --ranks "$ranks" --tiles 512 --precisions bf16 --out "$out"
 hpcseg scaling simulate --calibrate "$out" --tile 512 --validate
 hpcseg scaling simulate --case resflow

@@ -168,6 +168,12 @@ def make_scene() -> Callable[..., Path]:
     return write_scene
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave unread what has no tests marked alone, where only those are wanted: reading them all takes seconds."""
+    asked = config.option.markexpr.startswith("alone") and collection_path.suffix == ".py"
+    return True if asked and "mark.alone" not in collection_path.read_text() else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark as long what the short suite leaves out; begin with kernels, which are compiled once for all, and with jobs of many ranks."""

@@ -149,6 +149,7 @@ def run_case(study: Study, case: Case, repeat: int, stop: Event) -> Row:
             told = read_run(case, out)
         except UsageError as error:
             raise RunError(f"{_name(case, repeat)}: {error}") from error
+        _keep_record(study, case, repeat, out)
     finally:
         shutil.rmtree(out, ignore_errors=True)
     about = {"nodes": binding.nodes, "binding": binding.text, "launcher": shlex.join(["hpcseg" if w == PROGRAM[0] else w for w in words])}
@@ -161,6 +162,14 @@ def data_of(study: Study, case: Case) -> Data:
     if study.data is not None:
         return study.data.first(case.scenes)
     return synthetic_data(study.work / "scenes", case.scenes, case.size, case.partition)
+
+
+def _keep_record(study: Study, case: Case, repeat: int, out: Path) -> None:
+    """Keep the run.json of one run for each number of ranks, in which each rank says when it did what."""
+    kept = study.out / RUNS / f"{case.mode}-{case.stage}-{case.ranks}.json"
+    if repeat and (out / "run.json").exists() and not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copy(out / "run.json", kept)
 
 
 def _why(study: Study, case: Case, repeat: int, ended: Ended) -> str:

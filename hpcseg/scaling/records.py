@@ -48,7 +48,7 @@ class Row(Case, frozen=True, kw_only=True):
 
     repeat: from 1; 0 = the warm-up, which counts for nothing.
     wall: from the launcher's start to its end. seconds: of the program's own clock, what opens and merges included. work: the tile loops
-    (of all passes), or the epochs, of the slowest rank. startup: wall - seconds.
+    (of all passes), or the epochs, of the slowest rank. startup: wall - seconds; of count the search in its maps too, of train the reading.
     read: decoding and preparing windows = decode + preprocess. forward: network, teacher's kernels, or training's computing.
     wait: engine threads without input; in training, for data. write: labels to files. averaging: of gradients.
     reduce: seconds - work: what ranks do together before, between and after their tile loops.

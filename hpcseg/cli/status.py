@@ -27,10 +27,12 @@ def command(comm: Any, directory: Path) -> int:
     paths = sorted(directory.glob("[!.]*.h5")) if paces else prediction_files(directory)
     counts = {path.stem: store.read_counts(path) for path in paths}
     total = {name: sum(each[name] for each in counts.values()) for name in store.STATUS_NAMES}
-    tiles = sum(total.values())
+    ready = sum(total.values()) - _left(total)
+    # Files appear when their first tile comes: of those to come only the run itself knows.
+    left = max(_left(total), sum(pace.total - pace.done for pace in paces))
     print("\n".join(_scenes(counts)))
     print("\n".join(f"{name.replace(' ', '_')}_tiles={count}" for name, count in total.items()))
-    print(f"complete={100 * (tiles - _left(total)) / max(1, tiles):.2f} %")
+    print(f"complete={100 * ready / max(1, ready + left):.2f} %")
     if paces:
         print("\n".join(_pace(paces)))
     return 0

@@ -261,11 +261,14 @@ def test_status_of_many_maps_names_the_first_that_are_not_complete(hpcseg, tmp_p
 
 
 def test_status_of_a_run_that_goes_on_tells_its_rate_and_its_end(hpcseg, tmp_path):
+    write_map(tmp_path / "a.h5", [1, 1, 1, 0])
     for name, done in ((".1of2", 10), (".2of2", 30)):
         pace = {"done": done, "total": 50, "seconds": 20.0, "at": time.time() - 7}
         (tmp_path / f".progress{name}.json").write_text(json.dumps(pace))
     code, text, _ = hpcseg("status", tmp_path)
     assert code == 0
+    assert text.splitlines()[0] == "a: 1 missing, 3 done, 0 nothing to do, 0 failed"
+    assert text.splitlines()[-5] == f"complete={100 * 3 / (3 + 60):.2f} %"
     assert text.splitlines()[-4:] == ["run=40 of 100 tiles", "rate=2.00 tiles/s", "time_left=1.3 min", "last_word=7 s ago"]
 
 

@@ -1,4 +1,5 @@
-"""The hashing network: features to K outputs whose signs are a code, near for cells of one cluster and far for those of others."""
+"""The hashing network: features to K outputs whose signs are a code, far for cells of different clusters, near for those of one, and the
+nearer the more alike these are."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _ALIVE = 50
 
 class HashSettings(Record, frozen=True):
     """bits: of a code. hidden: width of the layer before them. batch: about how many cells a step takes, over all ranks. quantisation:
-    weight of the term that draws outputs to -1 and 1."""
+    weight of the term that draws outputs to -1 and 1. spread: twice the share of the bits in which cells of a cluster are
+    to differ that are as far apart as most are; 0 = all have one code."""
 
     bits: int = 64
     hidden: int = 128
@@ -29,6 +31,7 @@ class HashSettings(Record, frozen=True):
     batch: int = 128
     rate: float = 1e-3
     quantisation: float = 0.1
+    spread: float = 0.25
     seed: int = 0
 
 
@@ -43,6 +46,7 @@ def train_hasher(
     """
     standard = Standard.of(features)
     points, labels = torch.from_numpy(standard.apply(features)).float(), torch.from_numpy(clusters)
+    places = points / reach_of(points, labels)
     torch.manual_seed(settings.seed)
     hasher = make_hasher(features.shape[1], settings.hidden, settings.bits)
     hasher.load_state_dict(comm.bcast(hasher.state_dict()))
@@ -52,7 +56,7 @@ def train_hasher(
         if step % _ALIVE == 0:
             alive()
         mine = share_of(np.arange(len(batch)), comm.rank, comm.size)
-        loss = pair_loss(torch.tanh(hasher(points[batch])), labels[batch], mine, settings.quantisation)
+        loss = pair_loss(torch.tanh(hasher(points[batch])), places[batch], labels[batch], mine, settings)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         _add_up_gradients(averaging, hasher)
@@ -71,22 +75,33 @@ def _batches(n: int, settings: HashSettings) -> Iterator[np.ndarray]:
         yield np.array_split(order, parts)[step % parts]
 
 
-def pair_loss(outputs: Tensor, labels: Tensor, mine: np.ndarray, quantisation: float) -> Tensor:
+def reach_of(points: Tensor, labels: Tensor) -> float:
+    """How far apart two points (n, d) of one cluster are, the root of the mean square; at least 1e-6."""
+    sums = torch.zeros(int(labels.max()) + 1, points.shape[1]).index_add_(0, labels, points)
+    means = sums / torch.bincount(labels).clamp(min=1)[:, None]
+    return max(1e-6, float((2 * ((points - means[labels]) ** 2).sum(1).mean()).sqrt()))
+
+
+def pair_loss(outputs: Tensor, places: Tensor, labels: Tensor, mine: np.ndarray, settings: HashSettings) -> Tensor:
     """What the rows `mine` of a batch, outputs (n, K) in -1..1, add to its loss; over all rows the loss of the whole.
 
-    Pairs of one cluster are to agree in all bits, others in at most half of them. Each cluster weighs the same, whatever its size, and so
-    does each pair of clusters: the small ones too are to be told from all others. With it goes the mean of (|output| - 1)**2. (After Liu,
-    Wang, Shan, Chen, CVPR 2016, eq. 4: a contrastive loss with a margin, and a term that draws outputs to signs; here of the cosine of
-    codes in place of their distance.)
+    Pairs of different clusters are to agree in at most half of the bits, those of one in all but a share that grows with the distance of
+    their features, places (n, d), whose unit is that of most pairs of a cluster: so codes order what a cluster holds too. It grows up to
+    twice that distance. Each cluster weighs the same, whatever its size, and so does each pair of clusters: the small ones too are to be
+    told from all others. With it goes the mean of (|output| - 1)**2. (After Liu, Wang, Shan, Chen, CVPR 2016, eq. 4: a contrastive loss
+    with a margin, and a term that draws outputs to signs; here of the cosine of codes in place of their distance.)
     """
     sizes = torch.bincount(labels)
     weight = 1 / (sizes[labels[mine], None] * sizes[labels][None])
     same = labels[mine, None] == labels[None]
-    agreement = outputs[mine] @ outputs.T / outputs.shape[1]
+    # The cosine: smaller outputs alone are no other code.
+    signs = nn.functional.normalize(outputs)
+    agreement = signs[mine] @ signs.T
     clusters = int((sizes > 0).sum())
-    pull = (weight * (1 - agreement) ** 2)[same].sum() / clusters
+    alike = 1 - settings.spread * torch.cdist(places[mine], places).clamp(max=2)
+    pull = (weight * (alike - agreement) ** 2)[same].sum() / clusters
     push = (weight * agreement.clamp(min=0) ** 2)[~same].sum() / max(1, clusters * (clusters - 1))
-    return pull + _PUSH * push + quantisation * ((outputs[mine].abs() - 1) ** 2).sum() / outputs.numel()
+    return pull + _PUSH * push + settings.quantisation * ((outputs[mine].abs() - 1) ** 2).sum() / outputs.numel()
 
 
 def _add_up_gradients(averaging: Averaging, network: nn.Module) -> None:

@@ -13,10 +13,11 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis as MplAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from hpcseg import __version__
 
@@ -130,12 +131,13 @@ def _set_axes(axes: Axes, x: Axis, y: Axis) -> None:
         axes.xaxis.set_major_locator(FixedLocator(_thin(_apart(x.ticks) if x.log else x.ticks)))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(_plain))
+    low, high = axes.get_ylim()
     if y.log:
-        _few_decades(axes)
+        _few_decades(axes.yaxis, low, high)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.set_ylim(y.least, y.most)
+    axes.set_ylim(low if y.least is None else y.least, high if y.most is None else y.most)
     axes.set_xlim(x.least, x.most)
     if y.right:
         unit, factor = y.right
@@ -143,19 +145,17 @@ def _set_axes(axes: Axes, x: Axis, y: Axis) -> None:
         other.set_ylabel(unit)
         other.yaxis.set_major_formatter(FuncFormatter(_plain))
         if y.log:
-            other.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            other.yaxis.set_minor_locator(NullLocator())
+            _few_decades(other.yaxis, low * factor, high * factor)
 
 
-def _few_decades(axes: Axes) -> None:
-    """Plain numbers on a logarithmic axis, at 1, 2 and 5 where it spans little."""
-    low, high = axes.get_ylim()
-    digits = (1, 2, 5) if high / low < 300 else (1,)
+def _few_decades(axis: MplAxis, low: float, high: float) -> None:
+    """Plain numbers on a logarithmic axis, few where it spans much."""
+    digits = (1, 1.5, 2, 3, 5, 7) if high / low < 8 else (1, 2, 5) if high / low < 300 else (1,)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    axes.yaxis.set_major_locator(FixedLocator([d * 10.0**k for k in range(first, last + 1) for d in digits]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.set_ylim(low, high)
+    ticks = [d * 10.0**k for k in range(first, last + 1) for d in digits]
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_plain))
 
 
 def _apart(ticks: Sequence[float], least: float = 1.2) -> list[float]:

@@ -27,8 +27,8 @@ class Writer:
     """Writes finished items of this rank. Files of several owners are opened together before the first tile; those that are this
     rank's alone when their first tile comes, and closed after their last.
 
-    create: makes the file of a scene if it is not there; called on the first owner only. access: to the files. allocation: seconds spent making files
-    and writing 255 to the tiles of this rank.
+    create: makes the file of a scene if it is not there; called on the first owner only. access: to the files. allocation: seconds
+    spent making files and writing 255 to the tiles of this rank.
     """
 
     def __init__(

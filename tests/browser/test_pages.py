@@ -26,6 +26,8 @@ pytestmark = pytest.mark.long
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: BROWSER=1 bash run/setup.sh")
 CHROMIUM = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+# A4 without its margins, at the 96 dots per inch of style sheets.
+PAPER = {"width": 688, "height": 1000}
 
 
 @dataclass
@@ -136,6 +138,13 @@ def test_it_prints(visit, path):
     printed = visit(path).tab.pdf(format="A4", print_background=True)
     assert printed.startswith(b"%PDF")
     assert printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") + printed.count(b"/Type/Page/") >= 2
+
+
+def test_no_table_is_cut_off_on_paper(visit, path):
+    tab = visit(path, PAPER).tab
+    tab.emulate_media(media="print")
+    tab.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert tab.evaluate("Math.max(...[...document.querySelectorAll('table')].map(each => each.getBoundingClientRect().right))") <= 688
 
 
 def test_a_whole_study_is_under_a_megabyte_and_tells_of_training(study_page):

@@ -18,8 +18,8 @@ from hpcseg.training.train import exit_code
 @click.command("train")
 @click.argument("gallery", type=click.Path(path_type=Path))
 @click.option("--application", required=True, metavar="NAME", help="What the networks are for: the name of their folder in GALLERY.")
-@click.option("--init-from-mono", "from_mono", is_flag=True,
-              help="Train the model of all samples first, on all ranks, and begin the buckets' networks with it.")  # fmt: skip
+@click.option("--init-from-mono/--from-scratch", "from_mono", default=True, show_default=True,
+              help="Train the model of all samples first and begin the buckets' networks with it, or all of them at once.")  # fmt: skip
 @click.option("--min-samples", type=click.IntRange(1), default=16, show_default=True,
               help="Train samples that a bucket needs for a network of its own; else the model of all samples maps it.")  # fmt: skip
 @training_options

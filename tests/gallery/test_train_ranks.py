@@ -43,24 +43,24 @@ def losses_of(place: Path, name: str) -> list[float]:
 
 
 def test_all_ranks_train_the_mono_model_and_then_each_a_bucket(place):
-    result = run(2, *command(place, "two", "--init-from-mono"))
+    result = run(2, *command(place, "two"))
     assert value(result, "averaging") == "horovod"
-    assert value(result, "networks") == "2"
     assert [line for line in result.stdout.splitlines() if " rank" in line] == ["2 ranks: mono", "1 rank: bucket_0", "1 rank: bucket_1"]
     spec = decode_toml(place / "gallery/two" / MODELS, ModelsSpec)
-    assert [each.folder for each in spec.models] == ["bucket_0", "bucket_1", "mono", "mono"]
+    assert [each.why == "" for each in spec.models] == [each.folder == f"bucket_{each.bucket}" for each in spec.models]
+    assert ["train samples, wanted" in each.why for each in spec.models] == [False, False, True, True]
     losses = losses_of(place, "two")
     assert len(losses) == 6
     # The buckets' networks go on where the mono model ended.
     assert max(losses[2:]) < losses[0]
 
 
-@pytest.mark.parametrize(("averaging", "flags"), [("horovod", ()), ("horovod", ("--init-from-mono",)), ("torch", ())])
+@pytest.mark.parametrize(("averaging", "flags"), [("horovod", ("--from-scratch",)), ("horovod", ()), ("torch", ("--from-scratch",))])
 def test_any_number_of_ranks_follows_the_same_losses(place, averaging, flags):
     """On four ranks parts of them train at once, each by sums of its own; Horovod starts once for all."""
     found = {}
     for ranks in (1, 2, 4):
-        name = f"{averaging}{ranks}{'mono' if flags else ''}"
+        name = f"{averaging}{ranks}{'' if flags else 'mono'}"
         result = run(ranks, *command(place, name, *flags, averaging=averaging))
         assert ranks != 4 or "2 ranks: " in result.stdout
         found[ranks] = losses_of(place, name)

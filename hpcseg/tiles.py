@@ -96,8 +96,8 @@ class Grid:
 def hilbert_order(ny: int, nx: int) -> np.ndarray:
     """Tiles of a (ny, nx) grid along a Hilbert curve, so that spans of it are compact.
 
-    Returns int64 (ny * nx,), a permutation of row-major tile numbers, read-only: archives have few sizes, it is kept. The curve is that of the enclosing square of 2**k tiles
-    (Hilbert 1891; the bitwise form of Lam and Shapiro, ICIP 1994).
+    Returns int64 (ny * nx,), a permutation of row-major tile numbers, read-only: archives have few sizes, it is kept. The curve is that
+    of the enclosing square of 2**k tiles (Hilbert 1891; the bitwise form of Lam and Shapiro, ICIP 1994).
     """
     iy, ix = (a.ravel().astype(np.int64) for a in np.indices((ny, nx)))
     distance = np.zeros_like(iy)

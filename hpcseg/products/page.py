@@ -11,6 +11,7 @@ from typing import Any
 
 from hpcseg import __version__
 from hpcseg.errors import UsageError
+from hpcseg.mapping.report import read_record
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.products.charts import Chart, Lane, draw_lanes, draw_shares
 from hpcseg.products.cog import text
@@ -82,7 +83,7 @@ def is_training(folder: Path) -> bool:
 def read_run(folder: Path) -> Run:
     """What is known of a run without reading its maps. Raises UsageError if there is none."""
     paths = sorted(folder.glob("*.h5")) if folder.is_dir() else []
-    record = _read_record(folder / "run.json")
+    record = read_record(folder)
     if not paths and not record:
         raise UsageError(f"{folder}: no run here; wanted the folder that predict, label, count or train wrote to with --out")
     run = Run(folder, record, "predict", paths)
@@ -93,13 +94,6 @@ def read_run(folder: Path) -> Run:
         heat = "labels" not in stored.layout.planes
         run.kind = "label" if "teacher" in run.first else "count" if heat else "predict"
     return run
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: {error}; remove it, or run the same command again") from error
 
 
 def run_values(run: Run, looks: Sequence[Look]) -> dict[str, Any]:

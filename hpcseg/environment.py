@@ -5,6 +5,7 @@ The standard library alone: all of it is settled before any heavy import.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -96,6 +97,16 @@ def set_environment(threads: int) -> None:
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
     # Activations are large and short-lived: huge pages make their first touch several times cheaper.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed: each tile allocates the same activations again, and pages given back cost a fault each."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        # Of glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD.
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)):
+            mallopt(option, value)
 
 
 def processor() -> tuple[str, set[str]]:

@@ -198,3 +198,10 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(name):
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     assert "--colour" in result.stderr
+
+
+def test_memory_that_is_freed_is_kept_for_the_next_tile():
+    resident = "int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE')"
+    code = f"import os; from hpcseg.environment import keep_freed_memory as keep; keep(); b = b'1' * (200 << 20); del b; print({resident})"
+    held = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert held > 200 << 20

@@ -21,5 +21,7 @@ mypy
 # No tests at all (5) is no failure: a choice by -k may leave one half empty.
 suite() { python -m pytest -q "$@" "${words[@]}" </dev/null || [ $? = 5 ]; }
 # A module's tests stay together: they share what they set up. The longest modules come first: see tests/conftest.py.
-suite -n 2 --dist loadscope --no-loadscope-reorder -m "not alone$short"
-suite -m "alone$short"
+failed=0
+suite -n 2 --dist loadscope --no-loadscope-reorder -m "not alone$short" || failed=1
+suite -m "alone$short" || failed=1
+exit "$failed"

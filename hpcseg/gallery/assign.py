@@ -39,7 +39,7 @@ _CORE = 512
 @dataclass(frozen=True)
 class AssignOptions(MapOptions):
     """core: edge of what is read at once, a multiple of the cell; 0 = about 512. overwrite: scenes that the gallery holds are replaced,
-    each when its new cells are written."""
+    each when its new cells are written, but those of which not all tiles can be read."""
 
     _: KW_ONLY
     gallery: Path
@@ -47,13 +47,15 @@ class AssignOptions(MapOptions):
 
 class Assigned(msgspec.Struct):
     """What came of assigning scenes. buckets: cells of each, those of the mono model last. there: scenes that the gallery held already.
-    refused: (scene, reason). failed: (scene, window, reason) of tiles that could not be read: their cells have no row."""
+    refused: (scene, reason). failed: (scene, window, reason) of tiles that could not be read: their cells have no row. kept: scenes with
+    such tiles whose earlier rows stay as they are; they are not in `scenes` and `buckets`."""
 
     buckets: list[int]
     scenes: int = 0
     there: int = 0
     refused: list[tuple[str, str]] = []
     failed: list[tuple[str, str, str]] = []
+    kept: list[str] = []
     pixels: int = 0
     wall: float = 0.0
 
@@ -148,12 +150,20 @@ class Assigner:
         """Assign some scenes and publish them, in place of what the gallery holds of them."""
         engine = CellEngine(archive, self.core, self.options.threads, self._look)
         report = visit(self.comm, self.pulse, archive, engine, self.options, progress=self._progress)
-        codes = np.array([found[3] for found in engine.found], np.uint64)
+        failed = [each for part in self.comm.allgather(report.failed) for each in part]
+        torn = {name for name, _, _ in failed}
+        # What was read whole before is worth more than what can be read of it now.
+        kept = {scene.digest: scene.name for scene in archive.scenes if scene.digest in held and scene.name in torn}
+        found = [each for each in engine.found if archive.scenes[each[0]].digest not in kept]
+        codes = np.array([each[3] for each in found], np.uint64)
         buckets, distances = self.embedder.buckets(codes)
         folder = on_root(self.comm, lambda: new_round(self.folder))
         part = folder / f"{self.comm.rank:05d}.parquet"
-        together(self.comm, lambda: write_part(part, _tables(archive, entries, engine.found, (codes, buckets, distances))))
-        on_root(self.comm, lambda: publish_round(folder, held & {scene.digest for scene in archive.scenes}))
+        together(self.comm, lambda: write_part(part, _tables(archive, entries, found, (codes, buckets, distances))))
+        on_root(self.comm, lambda: publish_round(folder, held & {scene.digest for scene in archive.scenes} - kept.keys()))
+        self.total.failed += failed
+        self.total.kept += kept.values()
+        self.total.scenes -= len(kept)
         self._add(report, buckets)
 
     def _look(self, cell: Cell) -> tuple[int, Window, float, np.uint64]:
@@ -165,7 +175,6 @@ class Assigner:
         counts = np.bincount(np.where(buckets == MONO_BUCKET, mono, buckets), minlength=mono + 1)
         total.buckets = (np.array(total.buckets) + self.comm.allreduce(counts)).tolist()
         total.pixels += self.comm.allreduce(report.mapped_px)
-        total.failed += [each for part in self.comm.allgather(report.failed) for each in part]
 
 
 def rounds(scenes: Sequence[Scene], cell: int, cells: int) -> Iterator[list[Scene]]:
@@ -200,15 +209,18 @@ def report_lines(total: Assigned) -> list[str]:
     """The end of a run as stable `key=value unit` lines."""
     *buckets, mono = total.buckets
     failed = [f"failed {name} {window}: {reason}" for name, window, reason in total.failed]
-    again = ["their cells have no code; once they can be read: the same scenes with --overwrite"] if failed else []
+    kept = [f"kept {name}: its earlier cells stay, for not all of its tiles could be read now" for name in total.kept]
+    advice = "cells in failed tiles have no code, but in kept scenes; once they can be read: the same scenes with --overwrite"
     return [
         *failed,
-        *again,
+        *kept,
+        *([advice] if failed else []),
         *(f"bucket_{k}={count} cells" for k, count in enumerate(buckets)),
         f"mono={mono} cells",
         f"assigned={sum(total.buckets)} cells",
         f"assigned_scenes={total.scenes}",
         f"scenes_there={total.there}",
+        f"kept_scenes={len(total.kept)}",
         f"failed_tiles={len(total.failed)}",
         f"refused_scenes={len(total.refused)}",
         f"assigning={total.wall:.2f} s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,13 +101,24 @@ def test_scenes_that_do_not_fit_are_refused_and_the_others_run(run, archive, mak
     assert "skipped two: gives 2 bands" in capsys.readouterr().out
 
 
-def test_tiles_that_cannot_be_read_are_listed_and_their_cells_have_no_row(run, gallery, make_scene, tmp_path):
+@pytest.fixture
+def torn(make_scene, tmp_path):
+    """A scene, and what tears the block in its upper right."""
     path = make_scene(tmp_path / "torn.tif", 256, 256, block=128, compress="DEFLATE")
-    dataset = gdal.Open(str(path))
-    offset = int(dataset.GetRasterBand(1).GetMetadataItem("BLOCK_OFFSET_1_0", "TIFF"))
-    content = bytearray(path.read_bytes())
-    content[offset : offset + 500] = b"\xff" * 500
-    path.write_bytes(content)
+
+    def tear():
+        dataset = gdal.Open(str(path))
+        offset = int(dataset.GetRasterBand(1).GetMetadataItem("BLOCK_OFFSET_1_0", "TIFF"))
+        content = bytearray(path.read_bytes())
+        content[offset : offset + 500] = b"\xff" * 500
+        path.write_bytes(content)
+
+    return path, tear
+
+
+def test_tiles_that_cannot_be_read_are_listed_and_their_cells_have_no_row(run, gallery, torn):
+    path, tear = torn
+    tear()
     found = run(path, core=CELL)
     lost = {(row, col) for row in range(0, 128, CELL) for col in range(128, 256, CELL)}
     assert {window for _, window, _ in found.failed} == {str(Window(*each, CELL, CELL)) for each in lost}
@@ -116,6 +128,20 @@ def test_tiles_that_cannot_be_read_are_listed_and_their_cells_have_no_row(run, g
     assert any("--overwrite" in line for line in report_lines(found))
     with pytest.raises(ReadError, match="--strict"):
         run(path, overwrite=True, strict=True)
+
+
+def test_a_scene_that_can_no_longer_be_read_whole_keeps_its_cells(run, gallery, archive, torn, monkeypatch):
+    path, tear = torn
+    # A digest is of a file's ends: it does not see what is torn in the middle of a large one.
+    monkeypatch.setattr("hpcseg.raster.scene._digest", lambda rasters: Path(rasters[0]).stem)
+    run(path, archive / "scene_0.tif")
+    before = read_cells(gallery).to_pylist()
+    tear()
+    found = run(path, archive / "scene_0.tif", overwrite=True)
+    assert read_cells(gallery).to_pylist() == before
+    assert (found.kept, found.scenes, found.exit_code) == (["torn"], 1, 3)
+    assert sum(found.buckets) == sum(row["scene"] == "scene_0" for row in before)
+    assert "kept torn: its earlier cells stay, for not all of its tiles could be read now" in report_lines(found)
 
 
 @pytest.mark.parametrize("overwrite", [False, True], ids=["more", "replaced"])

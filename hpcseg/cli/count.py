@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -9,9 +10,11 @@ import click
 from hpcseg.cli import Words
 from hpcseg.cli.predict import mapping_options, say
 from hpcseg.environment import stop_requested
+from hpcseg.errors import UsageError
 from hpcseg.gallery.predict import opener_of
 from hpcseg.inference.options import Options
 from hpcseg.mapping.run import exit_code
+from hpcseg.mpi import on_root
 from hpcseg.objects.count import count
 from hpcseg.objects.search import Choice
 
@@ -39,6 +42,7 @@ def command(comm: Any, cache_mb: int, **arguments: Any) -> int:
     expect where the model is calibrated, else the sum of the scores. Patches have their area and as size the diameter of a circle of that
     area, their score is their mean confidence; a detector's heat is as wide for small objects as for large ones and tells no size.
     """
+    on_root(comm, _refuse_part)
     names = ("threshold", "distance", "classes", "min_area", "pixel_size", "density", "sheet")
     choice = Choice(**{name: arguments.pop(name) for name in names})
     options = Options(cache=cache_mb << 20, **arguments)
@@ -47,3 +51,10 @@ def command(comm: Any, cache_mb: int, **arguments: Any) -> int:
         say(counted.summary)
         print("".join([*(f"wrote {path}\n" for path in counted.files), *(f"{line}\n" for line in counted.lines)]), end="")
     return exit_code(comm, counted and counted.summary)
+
+
+def _refuse_part() -> None:
+    """Refuse to be one of several jobs. Raises UsageError."""
+    part = os.environ.get("HPCSEG_PART")
+    if part:
+        raise UsageError(f"HPCSEG_PART={part}: a count tells of all its scenes together: start one job, not an array, or unset it")

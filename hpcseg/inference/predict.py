@@ -16,7 +16,7 @@ from hpcseg.inference.route import Route, open_route
 from hpcseg.mapping.report import RankReport, Summary, part_name, write_reports
 from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
 from hpcseg.mapping.writer import Writer
-from hpcseg.mpi import Comm, Pulse, first_on_node
+from hpcseg.mpi import Comm, Pulse, first_on_node, on_root
 from hpcseg.progress import Progress
 
 
@@ -29,15 +29,18 @@ def predict(
 
 
 def map_scenes(
-    comm: Comm, options: Options, stop: threading.Event, choose: Callable[[Comm, Options], Route]
-) -> tuple[Settled, Summary | None]:
-    """The same, and what was settled before the first tile, on every rank."""
+    comm: Comm, options: Options, stop: threading.Event, choose: Callable[[Comm, Options], Route],
+    ready: Callable[[Settled], object] = lambda settled: None,
+) -> tuple[Settled, Summary | None]:  # fmt: skip
+    """The same, and what was settled before the first tile, on every rank. ready: done with it on rank 0 before that tile; what it
+    raises, all ranks do."""
     begin = time.perf_counter()
     with Pulse(comm, options.stall, stop) as pulse:
         with phase("network"):
             route = choose(comm, options)
         settled = settle(comm, pulse, options, route)
         announce(comm, settled)
+        on_root(comm, lambda: ready(settled))
         recipe = settled.recipe
         dtypes = sorted({scene.dtype for scene in settled.scenes})
         with phase("compile"):

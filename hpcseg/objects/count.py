@@ -11,16 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from hpcseg import store
 from hpcseg.environment import phase
 from hpcseg.inference.options import Options
 from hpcseg.inference.predict import map_scenes
+from hpcseg.inference.prepare import Settled
 from hpcseg.inference.route import Route
 from hpcseg.mapping.report import Summary
-from hpcseg.mpi import Comm, Pulse, on_root
+from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.objects.peaks import find_all
 from hpcseg.objects.reduce import Settings, find_components, remove_scratch
 from hpcseg.objects.search import Choice, Search, check, prepare
-from hpcseg.objects.survey import write_survey
+from hpcseg.objects.survey import remove_survey, write_survey
 
 
 class Counted(NamedTuple):
@@ -36,17 +38,25 @@ def count(
 ) -> Counted | None:  # fmt: skip
     """Map, find and write; collective. Returns on rank 0 what was counted; a stop ends it after the map, as in predict.
 
-    choose: opens what maps the scenes; maps of classes are made with their confidence. Raises UsageError if the choice does not fit it.
+    choose: opens what maps the scenes; maps of classes are made with their confidence. Raises UsageError if the choice does not fit it or
+    the scenes, before anything is mapped; then what an earlier count told of the scenes is removed.
     """
-    with phase("network"):
+    # A pulse of its own, as long as the options of the map depend on what is opened.
+    with Pulse(comm, options.stall, stop), phase("network"):
         route = choose(comm, options)
-    on_root(comm, lambda: check(choice, route.model.spec, options.model))
+        on_root(comm, lambda: check(choice, route.model.spec, options.model))
     options = dataclasses.replace(options, confidence=route.model.spec.task == "classes")
-    settled, summary = map_scenes(comm, options, stop, lambda comm, options: route)
+
+    def clear(settled: Settled) -> None:
+        prepare(settled, options, choice).check()
+        remove_survey(options.out, settled.scenes)
+
+    settled, summary = map_scenes(comm, options, stop, lambda comm, options: route, clear)
     if comm.bcast(summary is not None and summary.stopped):
         return None if summary is None else Counted(summary, [], [])
     with Pulse(comm, options.stall, stop) as pulse:
-        told = (_count_peaks if route.model.spec.task == "points" else _count_patches)(comm, pulse, prepare(comm, settled, options, choice))
+        search = prepare(settled, options, choice, share_out(comm, settled.paths, store.read))
+        told = (_count_peaks if route.model.spec.task == "points" else _count_patches)(comm, pulse, search)
     return None if summary is None else Counted(summary, *told)
 
 

@@ -18,6 +18,7 @@ from hpcseg.objects.spool import in_raster_order
 from hpcseg.products.points import Batch
 
 MILLION = 1_000_000
+BATCH = 1 << 16
 MEASURES = {"area_px": "Integer64", "area_m2": "Real", "size": "Real"}
 
 
@@ -69,10 +70,11 @@ class FoundPeaks:
         return self.peaks.seen
 
     def batches(self) -> Iterator[Batch]:
-        rows, cols, kinds, scores = self.peaks.points.T
-        yield {
-            "kind": kinds, "score": scores / FULL, "row": rows + 0.5, "col": cols + 0.5, "extent": np.full(len(rows), self.extent),
-        }  # fmt: skip
+        for start in range(0, len(self.peaks.points), BATCH):
+            rows, cols, kinds, scores = self.peaks.points[start : start + BATCH].T
+            yield {
+                "kind": kinds, "score": scores / FULL, "row": rows + 0.5, "col": cols + 0.5, "extent": np.full(len(rows), self.extent),
+            }  # fmt: skip
 
     def sums(self) -> np.ndarray:
         return self.peaks.scores @ self.worth

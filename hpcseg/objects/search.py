@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,6 @@ from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import Settled
 from hpcseg.kernels.heat import FULL, level_of
 from hpcseg.kernels.peaks import neighbours
-from hpcseg.mapping.report import part_name
-from hpcseg.mpi import Comm, share_out
 from hpcseg.objects.found import MEASURES, MILLION, Found, FoundPatches, FoundPeaks
 from hpcseg.objects.peaks import SCORES, TILE, HeatMap, Peaks
 from hpcseg.objects.reduce import Case, Part
@@ -45,7 +44,11 @@ class Choice:
 
 
 def check(choice: Choice, spec: ModelSpec, model: str) -> None:
-    """Raises UsageError where the choice does not fit the model."""
+    """Raises UsageError where the choice does not fit the model, or is no number."""
+    for name in ("threshold", "distance", "min_area", "pixel_size", "density"):
+        value = getattr(choice, name)
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} {value}: wanted a finite number")
     if spec.task == "points" and (choice.classes or choice.min_area):
         raise UsageError(f"--classes, --min-area: model {model} is a detector, wanted one that labels pixels")
     if spec.task == "classes" and choice.distance is not None:
@@ -63,7 +66,7 @@ def metres_of(spec: ModelSpec, scene: Scene, pixel_size: float) -> float:
 
 @dataclass(frozen=True)
 class Search:
-    """Maps and what is wanted of them. stored, metres (of a pixel, 0 = not known): by scene number."""
+    """Maps and what is wanted of them. stored, () before they are made, and metres (of a pixel, 0 = not known): by scene number."""
 
     settled: Settled
     stored: Sequence[store.Stored]
@@ -90,21 +93,29 @@ class Search:
 
     @property
     def cells(self) -> list[float]:
-        """Edges of the cells in pixels. Raises UsageError for cells smaller than a pixel."""
-        density = self.choice.density
-        for scene, length in zip(self.settled.scenes, self.lengths, strict=True):
+        """Edges of the cells in pixels."""
+        return [self.choice.density / length for length in self.lengths]
+
+    @property
+    def distance(self) -> float:
+        """The least between two objects of a detector."""
+        return self.spec.least_distance if self.choice.distance is None else self.choice.distance
+
+    def check(self) -> None:
+        """Raises UsageError if a length does not fit a scene's pixels; needs no maps."""
+        density, distance = self.choice.density, self.distance if self.spec.task == "points" else 0.0
+        for scene, metres, length in zip(self.settled.scenes, self.metres, self.lengths, strict=True):
             if 0 < density < length:
                 raise UsageError(f"--density {density:g}: wanted cells no smaller than a pixel, which is {length:.3g} in {scene.name}")
-        return [density / length for length in self.lengths]
-
-    def heat_maps(self) -> list[HeatMap]:
-        """What is looked for in maps of heat. Raises UsageError if a length does not fit a scene's pixels."""
-        distance = self.spec.least_distance if self.choice.distance is None else self.choice.distance
-        for scene, length in zip(self.settled.scenes, self.lengths, strict=True):
             if distance / length > TILE:
                 raise UsageError(f"--distance {distance:g} is {distance / length:.0f} pixels of {scene.name}, wanted at most {TILE}")
+            if self.choice.min_area and not metres:
+                raise UsageError(f"--min-area: {scene.name} does not say where on the Earth it lies: give --pixel-size")
+
+    def heat_maps(self) -> list[HeatMap]:
+        """What is looked for in maps of heat."""
         return [
-            HeatMap(stored, neighbours(distance, (length, length)), self.level, cell)
+            HeatMap(stored, neighbours(self.distance, (length, length)), self.level, cell)
             for stored, length, cell in zip(self.stored, self.lengths, self.cells, strict=True)
         ]
 
@@ -123,10 +134,7 @@ class Search:
         return [k for k, each in enumerate(self.spec.classes) if each.name in chosen]
 
     def cases(self) -> list[Case]:
-        """What is looked for in maps of classes. Raises UsageError if a length does not fit a scene's pixels."""
-        for scene, metres in zip(self.settled.scenes, self.metres, strict=True):
-            if self.choice.min_area and not metres:
-                raise UsageError(f"--min-area: {scene.name} does not say where on the Earth it lies: give --pixel-size")
+        """What is looked for in maps of classes."""
         chosen = np.isin(np.arange(256), self.kinds)
         return [
             Case(stored, scene_of(stored), chosen, stored.path.with_name(f".{stored.path.stem}_objects"), cell)
@@ -142,11 +150,10 @@ class Search:
         return self._survey(found, classes, Total("score_sum", MILLION, 3), MEASURES, nothing)
 
     def _survey(self, found: Sequence[Found], kinds: Sequence[Class], total: Total, measures: Mapping[str, str], nothing: str) -> Survey:
-        part = part_name(self.options.part)
-        return Survey(self.options.out, part, self.settled, found, kinds, self.level, total, measures, nothing, self.choice.sheet)
+        return Survey(self.options.out, self.settled, found, kinds, self.level, total, measures, nothing, self.choice.sheet)
 
 
-def prepare(comm: Comm, settled: Settled, options: Options, choice: Choice) -> Search:
-    """The search of all maps of a run. Collective."""
-    spec, stored = settled.recipe.model.spec, share_out(comm, settled.paths, store.read)
+def prepare(settled: Settled, options: Options, choice: Choice, stored: Sequence[store.Stored] = ()) -> Search:
+    """The search of all maps of a run. stored: the maps, as far as they are made."""
+    spec = settled.recipe.model.spec
     return Search(settled, stored, [metres_of(spec, scene, choice.pixel_size) for scene in settled.scenes], options, choice)

@@ -15,7 +15,7 @@ import numpy as np
 from hpcseg import __version__
 from hpcseg.area import pixel_to_map
 from hpcseg.config import Class
-from hpcseg.errors import SceneError
+from hpcseg.errors import SceneError, StoreError
 from hpcseg.georeference import Georeference
 from hpcseg.inference.prepare import Settled
 from hpcseg.kernels.heat import FULL
@@ -23,7 +23,7 @@ from hpcseg.mpi import Pulse
 from hpcseg.objects.cells import cell_of
 from hpcseg.objects.found import Found
 from hpcseg.products.cog import publishing
-from hpcseg.products.density import UNSEEN, write_density
+from hpcseg.products.density import UNSEEN, is_density, write_density
 from hpcseg.products.picture import Thumbnails
 from hpcseg.products.points import Batch, Layer, write_layers
 from hpcseg.products.polygons import legend_items
@@ -36,6 +36,8 @@ COLUMNS = {
 }  # fmt: skip
 _SHOWN = ("kind", "score", "row", "col", "extent")
 _LEAST_SHOWN = 32
+_OF_ALL = ("points.gpkg", "points.csv", "counts.csv", "sheet.png")
+_DENSITY = "_density.tif"
 
 
 class Total(NamedTuple):
@@ -48,12 +50,10 @@ class Total(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """All that was found, and how to tell it. part: what its files have in their names, see `part_name`. found: by scene number. kinds: of
-    objects. level: the threshold in 254ths. measures: columns of points beside COLUMNS. nothing: a word for scenes in which there is
-    nothing at all. sheet: how many points are shown."""
+    """All that was found, and how to tell it. found: by scene number. kinds: of objects. level: the threshold in 254ths. measures: columns
+    of points beside COLUMNS. nothing: a word for scenes in which there is nothing at all. sheet: how many points are shown."""
 
     out: Path
-    part: str
     settled: Settled
     found: Sequence[Found]
     kinds: Sequence[Class]
@@ -66,10 +66,6 @@ class Survey:
     @property
     def scenes(self) -> list[Scene]:
         return self.settled.scenes
-
-    def path(self, name: str) -> Path:
-        """A file that tells of all scenes of the part."""
-        return self.out / f"{Path(name).stem}{self.part}{Path(name).suffix}"
 
     @property
     def names(self) -> list[str]:
@@ -99,6 +95,17 @@ def _best(parts: Sequence[Batch], most: int) -> dict[str, np.ndarray]:
     every = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     first = np.argsort(-every["score"], kind="stable")[:most]
     return {name: values[first] for name, values in every.items()}
+
+
+def remove_survey(out: Path, scenes: Sequence[Scene]) -> None:
+    """Remove what an earlier survey told of these scenes, so that it never lies beside newer maps. Raises StoreError."""
+    names = {f"{scene.name}{_DENSITY}" for scene in scenes}
+    densities = [path for path in out.glob(f"*{_DENSITY}") if path.name in names and is_density(path)]
+    try:
+        for path in (*(out / name for name in _OF_ALL), *densities):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{error.filename} of an earlier count cannot be removed: {error.strerror}") from error
 
 
 def write_survey(survey: Survey, pulse: Pulse) -> tuple[list[Path], list[str]]:
@@ -156,7 +163,7 @@ def _write_points(survey: Survey, tallies: Sequence[Tally], pulse: Pulse) -> tup
     ]  # fmt: skip
     date = max((each.stored.path.stat().st_mtime for each in survey.found), default=0.0)
     columns = {**COLUMNS, **survey.measures}
-    return write_layers(survey.path("points.gpkg"), columns, layers or [Layer("points", Georeference(), items, [])], date, pulse.step)
+    return write_layers(survey.out / "points.gpkg", columns, layers or [Layer("points", Georeference(), items, [])], date, pulse.step)
 
 
 def _system(place: Georeference) -> str:
@@ -179,7 +186,7 @@ def _batches(survey: Survey, k: int, tally: Tally, ids: Iterator[int]) -> Iterat
 
 def _write_counts(survey: Survey, tallies: Sequence[Tally]) -> Path:
     """counts.csv: a row for each scene and class, with what the manifest says of the scene."""
-    path, total = survey.path("counts.csv"), survey.total
+    path, total = survey.out / "counts.csv", survey.total
     entries = [survey.settled.entries[scene.name].columns for scene in survey.scenes]
     more = [column for column in dict.fromkeys(name for entry in entries for name in entry) if column not in PATH_COLUMNS]
     with publishing(path) as part, part.open("w", newline="") as file:
@@ -196,15 +203,14 @@ def _write_counts(survey: Survey, tallies: Sequence[Tally]) -> Path:
 def _write_density(survey: Survey, scene: Scene, found: Found, tally: Tally) -> Path:
     """<scene>_density.tif: points in each cell that has data, or the centre of an object around what has none."""
     cells = np.where(found.seen | tally.cells.any(0), tally.cells, np.uint32(UNSEEN))
-    path = survey.out / f"{scene.name}_density.tif"
+    path = survey.out / f"{scene.name}{_DENSITY}"
     write_density(path, cells, survey.names, scene.place, found.cell)
     return path
 
 
 def _write_sheet(survey: Survey, tallies: Sequence[Tally], pulse: Pulse) -> list[Path]:
     """sheet.png: the points that score highest, with what is around them. Raises SceneError."""
-    path = survey.path("sheet.png")
-    path.unlink(missing_ok=True)
+    path = survey.out / "sheet.png"
     parts = [{**each.best, "number": np.full(len(each.best["score"]), k)} for k, each in enumerate(tallies)]
     if not sum(len(each["score"]) for each in parts):
         return []

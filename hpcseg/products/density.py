@@ -34,6 +34,14 @@ def write_density(path: Path, counts: np.ndarray, names: Sequence[str], place: G
         compress(dataset, part, "AVERAGE")
 
 
+def is_density(path: Path) -> bool:
+    """Whether a raster says that hpcseg made it."""
+    try:
+        return (gdal.Open(str(path)).GetMetadataItem("TIFFTAG_SOFTWARE") or "").startswith("hpcseg ")
+    except RuntimeError:
+        return False
+
+
 def coarser(place: Georeference, times: float) -> Georeference:
     """Where a raster lies whose pixels are `times` as long, from the same corner on."""
     transform = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import threading
 
 import numpy as np
@@ -160,10 +161,38 @@ def test_a_folder_of_scenes_that_holds_what_was_counted_is_counted_again(scenes,
     assert len(list((tmp_path / "scenes").glob("*.tif"))) == 2 * len(scenes)
 
 
-def test_a_part_of_the_scenes_has_files_of_its_own(scenes, run, tmp_path):
-    told = run(scenes, choice=Choice(sheet=0), part=(2, 2))
-    assert [path.name for path in told.files] == ["points.2of2.gpkg", "points.2of2.csv", "counts.2of2.csv"]
-    assert [row["scene"] for row in table(tmp_path / "out/counts.2of2.csv")] == ["bare"]
+def test_a_count_is_not_one_of_several_jobs(scenes, hpcseg, tmp_path, monkeypatch):
+    words = ("count", *scenes, "--model", write_detector(tmp_path / "model"), "--out", tmp_path / "out")
+    code, _, said = hpcseg(*words, "--part", "1/2")
+    assert (code, "--part" in said) == (2, True)
+    monkeypatch.setenv("HPCSEG_PART", "1/2")
+    code, _, said = hpcseg(*words)
+    assert (code, "HPCSEG_PART=1/2: a count tells of all its scenes together" in said) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_an_earlier_count_do_not_outlive_their_maps(scenes, run, tmp_path, monkeypatch):
+    told = run(scenes, choice=Choice(density=30))
+    other = tmp_path / "out/other_density.tif"
+    other.write_bytes((tmp_path / "out/bare_density.tif").read_bytes())
+    monkeypatch.setattr("hpcseg.objects.count.write_survey", lambda survey, pulse: ([], []))
+    run(scenes)
+    assert not [path for path in told.files if path.exists()]
+    assert other.exists(), "of a scene that is not counted anew"
+
+
+def test_rasters_of_other_makers_stay(scenes, run, make_scene, tmp_path):
+    own = make_scene(tmp_path / "out/full_density.tif", 20, 20, 1)
+    before = own.read_bytes()
+    run(scenes)
+    assert own.read_bytes() == before
+
+
+def test_many_points_are_told_in_small_batches(scenes, run, tmp_path, monkeypatch):
+    told = run(scenes, choice=Choice(density=30))
+    before = {path: path.read_bytes() for path in told.files}
+    monkeypatch.setattr("hpcseg.objects.found.BATCH", 7)
+    assert {path: path.read_bytes() for path in run(scenes, choice=Choice(density=30)).files} == before
 
 
 def test_the_sheet_shows_the_best(scenes, run, tmp_path):
@@ -191,11 +220,16 @@ def test_scenes_that_do_not_fit_leave_valid_files(make_scene, run, tmp_path):
 
 @pytest.mark.parametrize(
     ("choice", "message"),
-    [(Choice(distance=5000), "5000 pixels of full, wanted at most 1024"), (Choice(density=0.5), "cells no smaller than a pixel")],
-)
-def test_lengths_that_do_not_fit_are_refused(scenes, run, choice, message):
+    [
+        (Choice(distance=5000), "5000 pixels of full, wanted at most 1024"), (Choice(density=0.5), "cells no smaller than a pixel"),
+        (Choice(density=math.nan), "--density nan: wanted a finite number"), (Choice(pixel_size=math.inf), "--pixel-size inf"),
+        (Choice(threshold=math.nan), "--threshold nan"), (Choice(distance=math.inf), "--distance inf"),
+    ],
+)  # fmt: skip
+def test_lengths_that_do_not_fit_are_refused_before_anything_is_mapped(scenes, run, tmp_path, choice, message):
     with pytest.raises(UsageError, match=message):
         run(scenes, choice=choice)
+    assert not list(tmp_path.glob("out/*.h5"))
 
 
 def test_a_map_of_heat_has_no_labels_to_export(scenes, run, tmp_path):

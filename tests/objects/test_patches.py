@@ -133,12 +133,13 @@ def test_scenes_that_do_not_say_where_they_lie_tell_areas_in_pixels_alone(make_s
     pixels = np.full((1, 40, 40), GROUND)
     pixels[0, 5:9, 5:9] = BRIGHT
     scene = str(make_scene(tmp_path / "bare.tif", 40, 40, 1, pixels=pixels, transform=None, epsg=None))
+    with pytest.raises(UsageError, match="bare does not say where on the Earth it lies: give --pixel-size"):
+        run([scene], Choice(min_area=3.0))
+    assert not list(tmp_path.glob("out/*.h5")), "refused before anything is mapped"
     run([scene], replace(NO_SHEET, density=10))
     (row,) = table(tmp_path / "out/points.csv")
     assert (row["area_px"], row["area_m2"], row["size"]) == ("16", "", "")
     assert gdal.Open(str(tmp_path / "out/bare_density.tif")).ReadAsArray().tolist()[0] == [1, 0, 0, 0]
-    with pytest.raises(UsageError, match="bare does not say where on the Earth it lies: give --pixel-size"):
-        run([scene], Choice(min_area=3.0))
 
 
 def test_a_scene_without_patches_gives_empty_files_and_a_word(make_scene, run, tmp_path):

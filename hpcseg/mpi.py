@@ -34,6 +34,7 @@ _LONGEST_TURN = 3.0
 _failing = threading.Lock()
 _kept: list[BaseException] = []
 _warned: list[str] = []
+_beating: list[Pulse] = []
 
 
 def start(local_rank: int | None = None) -> Comm:
@@ -153,11 +154,23 @@ def on_root(comm: Comm, work: Callable[[], T]) -> T:
 
 
 def share_out(comm: Comm, items: Sequence[T], work: Callable[[T], U]) -> list[U]:
-    """work(item) for all items, each on one rank (item k on rank k mod size); the results in the items' order, on every rank."""
-    mine = [work(item) for item in items[comm.rank :: comm.size]]
+    """work(item) for all items, each on one rank (item k on rank k mod size); the results in the items' order, on every rank.
+
+    Each item is a step of the pulses that the ranks are in.
+    """
+    mine = []
+    for item in items[comm.rank :: comm.size]:
+        mine.append(work(item))
+        step()
     patient_barrier(comm)
     parts = comm.allgather(mine)
     return [parts[k % comm.size][k // comm.size] for k in range(len(items))]
+
+
+def step() -> None:
+    """Tell every pulse that this rank is in that it got on with its work."""
+    for pulse in _beating:
+        pulse.step()
 
 
 def first_on_node(comm: Comm, work: Callable[[], object]) -> None:
@@ -216,11 +229,13 @@ class Pulse:
     def __enter__(self) -> Pulse:
         self._complete(self._made, time.monotonic())
         self._thread.start()
+        _beating.append(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is None or getattr(error, "shared", False) or self.comm.size == 1:
             self.wait_for_all()
+        _beating.remove(self)
         if error is not None:
             # Its traceback holds files that must be neither flushed nor closed: they stay open until the process ends.
             _kept.append(error)

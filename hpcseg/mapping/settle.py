@@ -13,7 +13,7 @@ from hpcseg import store
 from hpcseg.environment import phase
 from hpcseg.errors import SceneError, StoreError, UsageError
 from hpcseg.mapping.options import MapOptions, describe_entry, differences
-from hpcseg.mpi import Comm, Pulse, on_root, share_out
+from hpcseg.mpi import Comm, Pulse, on_root, share_out, step
 from hpcseg.partition import Plan, Work, make_plan
 from hpcseg.raster import Entry, Scene, Values, estimate_cost, list_scenes
 from hpcseg.store import Layout
@@ -89,10 +89,7 @@ def find_earlier(comm: Comm, out: Path, paths: Sequence[Path], overwrite: bool) 
                 # Jobs over other parts of the scenes may be at work in this folder.
                 if left.name.lstrip(".").rpartition(".h5")[0].removesuffix(".scratch") in names:
                     left.unlink()
-            for path in paths:
-                if overwrite:
-                    path.unlink(missing_ok=True)
-            return [path.exists() for path in paths]
+            return [_is_there(path, overwrite) for path in paths]
         except OSError as error:
             raise StoreError(f"{out}: cannot be written: {error.strerror}") from error
 
@@ -113,6 +110,14 @@ def find_earlier(comm: Comm, out: Path, paths: Sequence[Path], overwrite: bool) 
 
     on_root(comm, refuse_broken)
     return [each for each in found if not isinstance(each, str)]
+
+
+def _is_there(path: Path, overwrite: bool) -> bool:
+    """Whether a map is there from an earlier run; with `overwrite` it is removed."""
+    step()
+    if overwrite:
+        path.unlink(missing_ok=True)
+    return path.exists()
 
 
 def check_identities(paths: Sequence[Path], identities: Sequence[dict], stored: Sequence[store.Stored | None]) -> None:

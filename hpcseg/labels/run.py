@@ -91,7 +91,7 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         report.add_earlier(reduced.report)
         report.peak_memory_mb = peak_memory() / 1e6
         on_root(comm, lambda: _remove_scratch(settled.paths))
-        shares = None if pulse.stop.is_set() else count_shares(comm, pulse, settled, teacher.classes)
+        shares = None if _is_stopped(comm, pulse) else count_shares(comm, pulse, settled, teacher.classes)
         if teacher.picture and shares is not None:
             write_pictures(comm, pulse, settled, teacher.picture)
     found = summarise(comm, settled, report, begin)
@@ -243,8 +243,13 @@ def _run_step(comm: Comm, pulse: Pulse, step: Step, way: Pass, options: LabelOpt
     return Reduced(fits, reduced.unreadable | unreadable, report)
 
 
+def _is_stopped(comm: Comm, pulse: Pulse) -> bool:
+    """Whether a signal came, the same on all ranks: each alone may see it before or after another. Collective."""
+    return any(comm.allgather(pulse.stop.is_set()))
+
+
 def _check_stopped(comm: Comm, pulse: Pulse) -> None:
-    stopped = any(comm.allgather(pulse.stop.is_set()))
+    stopped = _is_stopped(comm, pulse)
 
     def stop() -> None:
         if stopped:

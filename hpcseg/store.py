@@ -354,7 +354,7 @@ def read_counts(path: Path) -> dict[str, int]:
     try:
         with h5py.File(path, "r") as file:
             return _counts(file["tiles/status"][()])
-    except (OSError, LookupError, TypeError) as error:
+    except (OSError, LookupError, ValueError, TypeError) as error:
         raise StoreError(f"{path} is not a prediction file of hpcseg ({error})") from error
 
 

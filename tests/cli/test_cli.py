@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hpcseg import store
-from hpcseg.errors import StoppedError
+from hpcseg.errors import StoppedError, StoreError
 from hpcseg.georeference import Georeference
 from hpcseg.store import Layout
 from hpcseg.tiles import Grid
@@ -258,6 +258,13 @@ def test_status_of_many_maps_names_the_first_that_are_not_complete(hpcseg, tmp_p
     _, text, _ = hpcseg("status", tmp_path)
     assert text.splitlines()[19].startswith("s19:")
     assert text.splitlines()[20] == "and 10 more that are not complete"
+
+
+def test_status_names_a_map_whose_states_are_damaged(hpcseg, tmp_path):
+    write_map(tmp_path / "a.h5", [1, 1, 1, 9])
+    code, _, error = hpcseg("status", tmp_path)
+    assert code == StoreError.exit_code
+    assert "a.h5 is not a prediction file of hpcseg" in error
 
 
 def test_status_of_a_run_that_goes_on_tells_its_rate_and_its_end(hpcseg, tmp_path):

@@ -78,13 +78,17 @@ class GallerySpec(Record, frozen=True):
 
 
 class BucketModel(Record, frozen=True):
-    """The network of a bucket. folder: within the model gallery. samples: that trained it. why: the reason of a fallback to mono."""
+    """The network of a bucket. folder: within the model gallery. samples: that trained it. why: the reason of a fallback to mono.
+
+    score, mono_score: of its own network and of the mono model on its validation samples; unset where they were not compared."""
 
     bucket: int
     code: str
     folder: str
     samples: int
     why: str = ""
+    score: float | None = None
+    mono_score: float | None = None
 
 
 class ModelsSpec(Record, frozen=True):

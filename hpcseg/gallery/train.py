@@ -134,7 +134,7 @@ def _publish_manifest(order: Order, verdicts: Sequence[Verdict], spec: ModelSpec
     """models.toml, by which the model gallery is known to be whole."""
     models = [
         BucketModel(bucket=each.bucket, code=order.spec.buckets[each.bucket].code, folder=MONO if each.why else folder_of(each.bucket),
-                    samples=each.samples["train"], why=each.why)
+                    samples=each.samples["train"], why=each.why, **each.scores)
         for each in verdicts if each.bucket != MONO_BUCKET
     ]  # fmt: skip
     settings = order.settings

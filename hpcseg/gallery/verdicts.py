@@ -1,8 +1,9 @@
 """What the networks of a model gallery are worth: each beside the mono model, on the same samples of its bucket.
 
-A bucket keeps a network of its own only where that is better than the mono model on the bucket's validation samples. Test samples choose
-nothing. Detectors share one threshold and one calibration, for a count has one: those of all validation samples, each seen by the network
-that maps its bucket.
+A bucket keeps a network of its own only where that is better than the mono model on the bucket's validation samples: without any it is
+left to the mono model. Test samples choose nothing. Detectors share one threshold and one calibration, for a count has one: those of all
+validation samples, each seen by the network that maps its bucket. What is chosen decides that threshold, so that both are compared before,
+each at its own best one.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from hpcseg.kernels.heat import level_of
 from hpcseg.models import Model, load_model
 from hpcseg.models.network import SegmentationNetwork
 from hpcseg.training.feed import Shelf
-from hpcseg.training.judge import ClassVerdict, judge, score_of
+from hpcseg.training.judge import ClassVerdict, score_of
 from hpcseg.training.loop import forward
-from hpcseg.training.points import PointVerdict, judge_points, pool, settle_points
+from hpcseg.training.points import PointVerdict, pool, settle_points
 from hpcseg.training.samples import PARTS
 from hpcseg.training.together import together
-from hpcseg.training.train import Crew
+from hpcseg.training.train import Crew, judge_part
 
 _JUDGED = PARTS[1:]
 _MEASURES = ("f1", "iou")
@@ -39,22 +40,24 @@ _MEASURES = ("f1", "iou")
 class Verdict(msgspec.Struct):
     """A bucket, or MONO_BUCKET for samples in none. samples: by part. own, mono: confusion matrices by part, of the network that maps it
     and of the mono model; of detectors those of objects, see PointVerdict, each at its threshold. why: the reason that the mono model maps
-    it, "" = a network of its own does."""
+    it, "" = a network of its own does. scores: what decided, as in BucketModel; {} where nothing was compared."""
 
     bucket: int
     samples: dict[str, int]
     own: dict[str, list[list[int]]]
     mono: dict[str, list[list[int]]]
     why: str = ""
+    scores: dict[str, float] = {}
 
 
 class Case(NamedTuple):
-    """The samples of a job by part, as the network that maps them sees them and as the mono model does. why: as in Verdict."""
+    """The samples of a job by part, as the network that maps them sees them and as the mono model does. why, scores: as in Verdict."""
 
     job: Job
     own: Mapping[str, ClassVerdict | PointVerdict]
     mono: Mapping[str, ClassVerdict | PointVerdict]
     why: str
+    scores: Mapping[str, float] = {}
 
 
 def sizes(shelf: Shelf) -> dict[str, int]:
@@ -70,7 +73,9 @@ def judge_buckets(crew: Crew, order: Order, shelf: Shelf, jobs: Sequence[Job]) -
     validation = [each for case in cases if isinstance(each := case.own["validation"], PointVerdict)]
     spec = settle_points(mono.spec, {"validation": pool(validation)}) if validation else mono.spec
     verdicts = [
-        Verdict(case.job.bucket, sizes(case.job.of(shelf)), _tables(case.own, spec), _tables(case.mono, mono.spec), case.why)
+        Verdict(
+            case.job.bucket, sizes(case.job.of(shelf)), _tables(case.own, spec), _tables(case.mono, mono.spec), case.why, dict(case.scores)
+        )
         for case in cases
     ]
     return verdicts, spec
@@ -88,10 +93,14 @@ def _compare(crew: Crew, order: Order, shelf: Shelf, job: Job, mono: Model) -> C
     model = _open(crew, order, job)
     own = {part: _judge(crew, order, job.of(shelf), model, part) for part in _JUDGED}
     first, second = own["validation"], others["validation"]
-    if not second or first.score > second.score:
-        return Case(job, own, others, "")
+    if not second:
+        what = "object in its validation samples" if order.settings.task == "points" else "validation samples"
+        return Case(job, others, others, f"no {what} to judge it by")
+    scores = {"score": first.score, "mono_score": second.score}
+    if first.score > second.score:
+        return Case(job, own, others, "", scores)
     why = f"{order.settings.score} on its validation samples is {first.score:.4f} by its own network, {second.score:.4f} by the mono model"
-    return Case(job, others, others, why)
+    return Case(job, others, others, why, scores)
 
 
 def _judge(crew: Crew, order: Order, shelf: Shelf, model: Model, part: str) -> ClassVerdict | PointVerdict:
@@ -99,8 +108,7 @@ def _judge(crew: Crew, order: Order, shelf: Shelf, model: Model, part: str) -> C
     settings, where = order.settings_of(MONO_BUCKET), device.choose()
     network = model.network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch
     assert isinstance(network, SegmentationNetwork)
-    given = crew.comm, crew.pulse, network, partial(forward, network, settings, where), shelf, settings, part
-    return judge_points(*given) if settings.task == "points" else ClassVerdict(judge(*given), settings.score)
+    return judge_part(crew, network, partial(forward, network, settings, where), shelf, settings, part)
 
 
 def _tables(verdicts: Mapping[str, ClassVerdict | PointVerdict], spec: ModelSpec) -> dict[str, list[list[int]]]:

@@ -7,7 +7,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +172,14 @@ def start_rare(network: SegmentationNetwork) -> None:
                 torch.nn.init.constant_(layer.bias, -math.log(9))
 
 
+def judge_part(
+    crew: Crew, network: SegmentationNetwork, forward: Callable, shelf: Shelf, settings: Settings, part: str
+) -> ClassVerdict | PointVerdict:
+    """What a network does on a part's samples, by the task of the settings. forward: the network as training runs it. Collective."""
+    given = crew.comm, crew.pulse, network, forward, shelf, settings, part
+    return judge_points(*given) if settings.task == "points" else ClassVerdict(judge(*given), settings.score)
+
+
 @dataclass
 class Run:
     """A training run: what it works with, and its course."""
@@ -196,10 +204,7 @@ class Run:
 
     def judge(self, part: str) -> ClassVerdict | PointVerdict:
         """What the network does on a part's samples. Collective."""
-        given = self.comm, self.pulse, self.network, self.trainer.forward, self.shelf, self.settings, part
-        if self.settings.task == "points":
-            return judge_points(*given)
-        return ClassVerdict(judge(*given), self.settings.score)
+        return judge_part(self.crew, self.network, self.trainer.forward, self.shelf, self.settings, part)
 
     def go(self) -> Outcome | None:
         """All epochs from where an earlier run stopped, then the test."""
@@ -378,4 +383,3 @@ def report_lines(settings: Settings, outcome: Outcome) -> list[str]:
 def exit_code(comm: Comm, outcome: Any) -> int:
     """75 if the run was stopped before its end, 3 if scenes were left out that cannot be opened, else 0; on every rank."""
     return on_root(comm, lambda: 75 if outcome.stopped else 3 if outcome.refused else 0)
-

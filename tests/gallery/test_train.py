@@ -120,6 +120,16 @@ def test_each_bucket_is_judged_beside_the_mono_model_on_the_same_pixels(trained)
     assert score_of(own, "f1") > score_of(mono, "f1") + 0.1
 
 
+def test_the_manifest_says_the_figures_that_decided(trained):
+    folder, report = trained
+    models = decode_toml(folder / MODELS, ModelsSpec).models
+    for each, verdict in zip(models[:2], report.verdicts[:2], strict=True):
+        own, mono = (score_of(np.array(table["validation"]), "f1") for table in (verdict.own, verdict.mono))
+        assert (each.score, each.mono_score) == (own, mono)
+        assert own > mono
+    assert {(each.score, each.mono_score) for each in models[2:]} == {(None, None)}
+
+
 def test_the_report_is_kept_and_printed(trained):
     folder, report = trained
     assert json.loads((folder / "train.json").read_text())["groups"] == [[1, ["mono", "bucket_0", "bucket_1"]]]
@@ -186,9 +196,11 @@ def test_a_network_that_is_no_better_on_validation_samples_is_not_used_and_both_
 
 
 @pytest.mark.long
-def test_without_validation_samples_a_bucket_keeps_its_network(alone, place):
+def test_without_validation_samples_a_bucket_is_left_to_the_mono_model(alone, place):
     report = train(alone, order_of(place, epochs=1, validation=0.0))
-    assert [verdict.why == "" for verdict in report.verdicts] == [True, True, False, False]
+    assert [verdict.why for verdict in report.verdicts[:2]] == ["no validation samples to judge it by"] * 2
+    models = decode_toml(place / "gallery/roofs" / MODELS, ModelsSpec).models
+    assert {(each.folder, each.score, each.mono_score) for each in models} == {("mono", None, None)}
 
 
 def test_samples_in_no_bucket_are_judged_by_the_mono_model(alone, place):

@@ -16,7 +16,7 @@ after=()
 while IFS= read -r line || [ -n "$line" ]; do
     [[ "$line" =~ ^[[:space:]]*(#.*)?$ ]] && continue
     eval "words=($line)"  # the file is the user's own shell words: quotes and variables mean what they mean there
-    job="$(sbatch --parsable --kill-on-invalid-dep=yes "${after[@]}" "${words[@]}" </dev/null)"
+    job="$(sbatch --parsable --kill-on-invalid-dep=yes ${after[@]+"${after[@]}"} "${words[@]}" </dev/null)"
     echo "$job  $line"
     after=("--dependency=afterok:${job%%;*}")
 done <"$1"

@@ -8,8 +8,10 @@
 #   HPCSEG_REPEATS   how often the job may be submitted again                                        default: 10
 #   HPCSEG_GO_ON=1   what was done but for listed failures (3) is done: for chains of jobs
 #
-# Exit codes 0, 2 and 3 are the end of a job. Any other (75: a signal; a dead rank, a lost node) and the scheduler gets it once more: the
-# same command resumes. The tasks of a Slurm job array share the scenes out, by HPCSEG_PART.
+# Exit codes 0, 2 and 3 are the end of a job. Any other (75: a signal; a dead rank, a lost node) and the scheduler gets it once more, if it
+# is what resumes: predict, label, count, train, gallery, or a recipe; a repeat of a command leaves --overwrite away. All else (verify,
+# export, evaluate, stats; a recipe with --overwrite) would start anew. The tasks of a Slurm job array, --array=1-N, share the scenes out,
+# by HPCSEG_PART; HPCSEG_PART=3/10 sbatch ... without --array does one of ten again.
 set -euo pipefail
 HPCSEG_HOME="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 export HPCSEG_HOME
@@ -24,10 +26,15 @@ export HPCSEG_LAUNCH
 export SLURM_PMIX_FENCE="${SLURM_PMIX_FENCE:-tree}"
 
 # The tasks of a Slurm array share the scenes out: the K-th of N maps or labels every N-th of them, from the K-th.
-if [ "${SLURM_ARRAY_TASK_COUNT:-1}" -gt 1 ]; then
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ] && { [ -z "${HPCSEG_PART:-}" ] || [ "$SLURM_ARRAY_TASK_COUNT" -gt 1 ]; }; then
     case "$1" in predict | label) ;; *) say "an array shares out the scenes of predict or label, not of $1"; exit 2 ;; esac
-    HPCSEG_PART="$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / ${SLURM_ARRAY_TASK_STEP:-1} + 1))/$SLURM_ARRAY_TASK_COUNT"
-    export HPCSEG_PART
+    count="$SLURM_ARRAY_TASK_COUNT" step="${SLURM_ARRAY_TASK_STEP:-1}" place="$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN))"
+    span="$((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN))"
+    if [ -n "${HPCSEG_PART:-}" ] || ((count < 2 || place % step || span != (count - 1) * step)); then
+        say "wanted an array such as --array=1-10, two tasks or more without gaps; to do one again: HPCSEG_PART=3/10 sbatch ... without --array"
+        exit 2
+    fi
+    export HPCSEG_PART="$((place / step + 1))/$count"
 fi
 
 # How often this job was submitted again before. LSF does not say: a file beside the job's output counts.
@@ -37,7 +44,8 @@ repeats() {
 }
 submit_again() {
     if [ -n "${SLURM_JOB_ID:-}" ]; then
-        scontrol requeue "$SLURM_JOB_ID"
+        # The number of one task of an array is that of the whole array.
+        scontrol requeue "${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
     elif [ -n "${LSB_JOBID:-}" ]; then
         echo $(($(repeats) + 1)) >"$counter"  # LSF itself queues it again, by its exit code
     elif [ -n "${PBS_JOBID:-}" ]; then
@@ -47,6 +55,26 @@ submit_again() {
         return 1
     fi
 }
+
+give_up() {
+    say "exit code $code, $1"
+    [ -z "${LSB_JOBID:-}" ] || code=4  # a code that LSF does not queue again
+}
+
+# A repeat goes on with what the first start has done. Of the commands of a recipe some may not have begun: there --overwrite has to stay.
+resumes=
+case "$1" in
+    predict | label | count | train | gallery)
+        resumes=1
+        if [ "$(repeats)" -gt 0 ]; then
+            for word in "$@"; do
+                shift
+                [ "$word" = --overwrite ] || set -- "$@" "$word"
+            done
+        fi
+        ;;
+    *.sh) [[ " $* " = *" --overwrite "* ]] || resumes=1 ;;
+esac
 
 # A warning before the end of time may reach this shell too: it is meant for the ranks.
 trap : USR1
@@ -61,9 +89,10 @@ case "$code" in
     3) [ -z "${HPCSEG_GO_ON:-}" ] || code=0 ;;
     *)
         limit="${HPCSEG_REPEATS:-10}" before="$(repeats)"
-        if [ "$before" -ge "$limit" ]; then
-            say "exit code $code, and submitted again $before times already (HPCSEG_REPEATS=$limit): given up"
-            [ -z "${LSB_JOBID:-}" ] || code=4  # a code that LSF does not queue again
+        if [ -z "$resumes" ]; then
+            give_up "not submitted again: this would start anew"
+        elif [ "$before" -ge "$limit" ]; then
+            give_up "and submitted again $before times already (HPCSEG_REPEATS=$limit): given up"
         elif submit_again; then
             say "exit code $code: submitted again, to go on where this one stopped"
             exit "$code"

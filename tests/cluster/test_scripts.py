@@ -157,12 +157,57 @@ def test_a_job_of_nothing_is_wrong_use(site):
     assert "wanted a command" in done.stderr
 
 
+@pytest.mark.parametrize("words", ["verify maps", "export maps --to cog", "evaluate maps", "stats a.tif", "recipe.sh --overwrite"])
+def test_what_would_start_anew_is_not_submitted_again(site, words):
+    (site.folder / "recipe.sh").write_text("exit 75\n")
+    done = site.run("cluster.sbatch", *words.split(), SLURM_JOB_ID=7, CODE=75)
+    assert done.returncode == 75
+    assert "not submitted again: this would start anew" in done.stderr
+    assert not site.calls("scontrol")
+    assert site.run("summit.lsf", CODE=75, **LSF | {"HPCSEG_JOB": words}).returncode == 4
+
+
+def test_a_recipe_is_submitted_again(site):
+    (site.folder / "recipe.sh").write_text("exit 75\n")
+    site.run("cluster.sbatch", "recipe.sh", "scene.tif", SLURM_JOB_ID=7)
+    assert site.calls("scontrol") == ["scontrol requeue 7"]
+
+
+@pytest.mark.parametrize(("repeat", "words"), [(0, "predict --overwrite a b.tif --out maps"), (1, "predict a b.tif --out maps")])
+def test_a_repeat_keeps_what_the_first_start_has_done(site, repeat, words):
+    site.program("srun", 'printf "%s|" "$@" >>"$SAID"')
+    site.run("cluster.sbatch", "predict", "--overwrite", "a b.tif", "--out", "maps", SLURM_JOB_ID=7, SLURM_RESTART_COUNT=repeat)
+    assert site.said.read_text().endswith(f"|hpcseg|{words.replace(' ', '|').replace('a|b', 'a b')}|")
+
+
 def test_each_task_of_an_array_is_told_its_part_of_the_scenes(site):
     site.program("srun", 'echo "part $HPCSEG_PART" >>"$SAID"')
-    array = {"SLURM_ARRAY_TASK_COUNT": 3, "SLURM_ARRAY_TASK_MIN": 2, "SLURM_ARRAY_TASK_STEP": 2}
+    array = {"SLURM_ARRAY_TASK_COUNT": 3, "SLURM_ARRAY_TASK_MIN": 2, "SLURM_ARRAY_TASK_MAX": 6, "SLURM_ARRAY_TASK_STEP": 2}
     for number in (2, 4, 6):
         site.run("cluster.sbatch", *JOB.split(), SLURM_JOB_ID=7, SLURM_ARRAY_TASK_ID=number, **array)
     assert site.calls("part") == ["part 1/3", "part 2/3", "part 3/3"]
+
+
+@pytest.mark.parametrize(("tasks", "more"), [([1, 3, 7], {}), ([3], {}), ([1, 2], {"HPCSEG_PART": "3/10"})])
+def test_an_array_that_shares_nothing_out_evenly_is_wrong_use(site, tasks, more):
+    array = {"SLURM_ARRAY_TASK_COUNT": len(tasks), "SLURM_ARRAY_TASK_MIN": tasks[0], "SLURM_ARRAY_TASK_MAX": tasks[-1]}
+    done = site.run("cluster.sbatch", *JOB.split(), SLURM_JOB_ID=7, SLURM_ARRAY_TASK_ID=tasks[-1], **array, **more)
+    assert done.returncode == 2
+    assert "wanted an array such as --array=1-10" in done.stderr
+    assert not site.calls("srun")
+
+
+@pytest.mark.parametrize("array", [{}, {f"SLURM_ARRAY_TASK_{key}": 3 for key in ("ID", "MIN", "MAX")} | {"SLURM_ARRAY_TASK_COUNT": 1}])
+def test_a_part_that_is_given_is_done_by_one_job(site, array):
+    site.program("srun", 'echo "part $HPCSEG_PART" >>"$SAID"')
+    site.run("cluster.sbatch", *JOB.split(), SLURM_JOB_ID=7, HPCSEG_PART="3/10", **array)
+    assert site.calls("part") == ["part 3/10"]
+
+
+def test_one_task_of_an_array_is_submitted_again_alone(site):
+    array = {"SLURM_ARRAY_TASK_COUNT": 2, "SLURM_ARRAY_TASK_MIN": 1, "SLURM_ARRAY_TASK_MAX": 2, "SLURM_ARRAY_TASK_ID": 2}
+    site.run("cluster.sbatch", *JOB.split(), SLURM_JOB_ID=7, SLURM_ARRAY_JOB_ID=7, CODE=75, **array)
+    assert site.calls("scontrol") == ["scontrol requeue 7_2"]
 
 
 def test_an_array_of_what_has_no_parts_is_wrong_use(site):

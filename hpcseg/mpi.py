@@ -254,11 +254,10 @@ class Pulse:
         """Tiles that all ranks have finished, as of the last beat."""
         return int(self._total[3])
 
-    def wait_for_all(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Return once every rank has come here: then collective calls are safe. Bounded by the stall limit."""
+    def wait_for_all(self) -> None:
+        """Return once every rank has come here, within the stall limit: then collective calls are safe, but no longer bounded."""
         self._mine[1] = 1
-        while not self._all_finished.wait(0.5):
-            meanwhile()
+        self._all_finished.wait()
         self._thread.join()
 
     def _beat(self) -> None:

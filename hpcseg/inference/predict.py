@@ -14,7 +14,7 @@ from hpcseg.inference.options import Options
 from hpcseg.inference.prepare import Settled, settle
 from hpcseg.inference.route import Route, open_route
 from hpcseg.mapping.report import RankReport, Summary, part_name, write_reports
-from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
+from hpcseg.mapping.run import Mapper, Pass, announce, await_all, open_files, run_pass, summarise
 from hpcseg.mapping.writer import Writer
 from hpcseg.mpi import Comm, Pulse, first_on_node, on_root
 from hpcseg.progress import Progress
@@ -48,15 +48,14 @@ def map_scenes(
         writer = open_files(comm, pulse, settled, options, _mapper(route))
         progress = Progress("tiles", settled.plan.size, comm.rank == 0, options.out, part_name(options.part))
         report = _map_span(comm, pulse, settled, route, options, writer, progress)
-        pulse.wait_for_all(lambda: progress.show(pulse.total_tiles))
-        progress.close()
+        await_all(comm, pulse, progress)
         writer.close()
-    found = summarise(comm, settled, report, begin)
-    if found is None:
-        return settled, None
-    summary = Summary(**found, precision=recipe.precision, device=device.name())
-    write_reports(options.out, summary, settled.entries, options.part)
-    return settled, summary
+        found = summarise(comm, settled, report, begin)
+        if found is None:
+            return settled, None
+        summary = Summary(**found, precision=recipe.precision, device=device.name())
+        write_reports(options.out, summary, settled.entries, options.part)
+        return settled, summary
 
 
 def _mapper(route: Route) -> Mapper:

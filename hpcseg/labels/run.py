@@ -28,7 +28,7 @@ from hpcseg.labels.teacher import Fit, Step, Teacher
 from hpcseg.labels.warm import compile_steps
 from hpcseg.mapping.options import MapOptions, layout_of, scene_identity
 from hpcseg.mapping.report import RankReport, part_name, write_reports
-from hpcseg.mapping.run import Mapper, Pass, announce, open_files, run_pass, summarise
+from hpcseg.mapping.run import Mapper, Pass, announce, await_all, open_files, run_pass, summarise
 from hpcseg.mapping.settle import (
     Settled,
     check_identities,
@@ -86,7 +86,7 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         progress = Progress("tiles", settled.plan.size, comm.rank == 0, options.out, part_name(options.part))
         way = _way(teacher, teacher.steps[-1], options, settled, settled.plan, reduced)
         report, _ = run_pass(comm, pulse, way, options, writer, progress)
-        _wait(comm, pulse, progress)
+        await_all(comm, pulse, progress)
         writer.close()
         report.add_earlier(reduced.report)
         report.peak_memory_mb = peak_memory() / 1e6
@@ -94,13 +94,13 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         shares = None if _is_stopped(comm, pulse) else count_shares(comm, pulse, settled, teacher.classes)
         if teacher.picture and shares is not None:
             write_pictures(comm, pulse, settled, teacher.picture)
-    found = summarise(comm, settled, report, begin)
-    if found is None:
-        return None
-    fits = {scene.name: fit for scene, fit in zip(settled.scenes, reduced.fits, strict=True) if fit}
-    summary = LabelSummary(**found, device=processor()[0], teacher=teacher.name, fits=fits, shares=shares or {})
-    write_reports(options.out, summary, settled.entries, options.part)
-    return summary
+        found = summarise(comm, settled, report, begin)
+        if found is None:
+            return None
+        fits = {scene.name: fit for scene, fit in zip(settled.scenes, reduced.fits, strict=True) if fit}
+        summary = LabelSummary(**found, device=processor()[0], teacher=teacher.name, fits=fits, shares=shares or {})
+        write_reports(options.out, summary, settled.entries, options.part)
+        return summary
 
 
 def _compile(teacher: Teacher, dtypes: Sequence[str]) -> None:
@@ -228,7 +228,7 @@ def _run_step(comm: Comm, pulse: Pulse, step: Step, way: Pass, options: LabelOpt
     """One reduce: its accumulators merged and fitted by the scenes' owners, what they found told to all. Collective."""
     writer = _open_scratch(comm, pulse, step, way.plan, settled) if step.scratch else None
     report, failed = run_pass(comm, pulse, way, options, writer)
-    _wait(comm, pulse)
+    await_all(comm, pulse)
     if writer is not None:
         writer.close()
     _check_stopped(comm, pulse)
@@ -256,17 +256,6 @@ def _check_stopped(comm: Comm, pulse: Pulse) -> None:
             raise StoppedError("stopped before all scenes were reduced: run the same command again")
 
     on_root(comm, stop)
-
-
-def _wait(comm: Comm, pulse: Pulse, progress: Progress | None = None) -> None:
-    """Return once every rank has come here; the others' tiles go on counting."""
-    request = comm.Ibarrier()
-    while not request.Test():
-        time.sleep(0.005)
-        if progress is not None:
-            progress.show(pulse.total_tiles)
-    if progress is not None:
-        progress.close()
 
 
 def _scratch_path(path: Path) -> Path:

@@ -135,6 +135,17 @@ def run_pass(
     return report, failed
 
 
+def await_all(comm: Comm, pulse: Pulse, progress: Progress | None = None) -> None:
+    """Return once every rank has come here; the others' tiles go on counting, and the pulse goes on bounding what all do next."""
+    request = comm.Ibarrier()
+    while not request.Test():
+        time.sleep(0.005)
+        if progress is not None:
+            progress.show(pulse.total_tiles)
+    if progress is not None:
+        progress.close()
+
+
 def _report(rank: int) -> RankReport:
     """A report that tells what the start took."""
     memory = {"peak_mb": peak_memory() / 1e6, "shared_out_mb": proportional_memory() / 1e6}

@@ -92,6 +92,7 @@ class Writer:
             self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Close what is open. Collective over the owners: only after the pulse has shown that all ranks are there."""
+        """Close what is open. Collective over the owners: only once all ranks are known to be there."""
         for file in (*self._own.values(), *self._shared.values()):
             file.close()
+            self._pulse.step()

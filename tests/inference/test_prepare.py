@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pkgutil
 import threading
 from collections import namedtuple
 
@@ -167,6 +168,20 @@ def test_the_manifest_of_failed_scenes_runs_the_next_try(folder, run):
     summary = run(options(folder, scenes=(str(folder / "out" / "failed.csv"),)))
     assert (summary.scenes, summary.exit_code) == (1, 0)
     np.testing.assert_array_equal(labels(folder, "b"), labels(folder, "a"))
+
+
+def test_what_all_ranks_do_after_the_last_tile_is_bounded_too(folder, run, monkeypatch):
+    beating = {}
+    for name in ("hpcseg.mapping.writer.Writer.close", "hpcseg.inference.predict.summarise", "hpcseg.inference.predict.write_reports"):
+        do = pkgutil.resolve_name(name)
+
+        def watched(*given, name=name, do=do):
+            beating[name.rpartition(".")[2]] = any(thread.name == "pulse" for thread in threading.enumerate())
+            return do(*given)
+
+        monkeypatch.setattr(name, watched)
+    run(options(folder, core=192))
+    assert beating == {"close": True, "summarise": True, "write_reports": True}
 
 
 def test_parts_of_the_scenes_together_are_all_of_them(folder, run):

@@ -55,11 +55,21 @@ class Run:
     def ranks(self) -> list[dict[str, Any]]:
         return self.record.get("ranks", [])
 
+    @property
+    def jobs(self) -> int:
+        """How many shared the scenes out: each has a rank 0."""
+        return sum(rank["rank"] == 0 for rank in self.ranks)
+
+    @property
+    def version(self) -> str:
+        """Of hpcseg, that made the maps; this one if they do not say."""
+        return self.record.get("provenance", {}).get("hpcseg") or self.first.get("hpcseg_version") or __version__
+
 
 def write_run_page(comm: Comm, pulse: Pulse, folder: Path) -> Path:
     """Write report.html into the folder of a predict, label, count or train run; ranks share out its maps. Collective.
 
-    Returns its path. Raises UsageError if no run is there, StoreError for a file that is no map.
+    Returns its path. Raises UsageError if no run is there or its tables are damaged, StoreError for a file that is no map.
     """
     out = folder / PAGE
     if on_root(comm, lambda: is_training(folder)):
@@ -77,7 +87,12 @@ def write_run_page(comm: Comm, pulse: Pulse, folder: Path) -> Path:
 
 
 def is_training(folder: Path) -> bool:
-    return not any(folder.glob("*.h5")) and ((folder / "train.json").exists() or (folder / "history.csv").exists())
+    """Whether a folder is that of one training. Raises UsageError if it is that of a gallery's."""
+    if any(folder.glob("*.h5")):
+        return False
+    if (folder / "models.toml").exists():
+        raise UsageError(f"{folder}: a gallery of networks, each of a training of its own: report its folders mono and bucket_K")
+    return (folder / "train.json").exists() or (folder / "history.csv").exists()
 
 
 def read_run(folder: Path) -> Run:
@@ -99,9 +114,10 @@ def read_run(folder: Path) -> Run:
 def run_values(run: Run, looks: Sequence[Look]) -> dict[str, Any]:
     """All that the template run.html shows."""
     methods, missing = run_methods(run, looks)
+    counts = _counts(run.folder)
     return {
         "title": _title(run, looks), "run": run, "states": _states(run, looks), "cards": _cards(run, looks),
-        "counts": _counts(run.folder)[: _ROWS + 1],
+        "counts": counts[: _ROWS + 1], "counted": len(counts) - 1,
         "looks": looks, "pictured": [each for each in looks if each.pictures], "rows": looks[:_ROWS], "classes": _classes(looks),
         "totals": _totals(looks), "stages": _stages(run), "charts": _charts(run), "ranks": run.ranks[:_SHOWN_RANKS],
         "refused": run.record.get("refused", []), "notes": run.record.get("notes", []),
@@ -157,15 +173,21 @@ def _cards(run: Run, looks: Sequence[Look]) -> list[tuple[str, str]]:
     elif any(each.valid for each in looks):
         cards.append((f"{figure(sum(each.valid for each in looks) / 1e6)} Mpx", "of valid pixels"))
     if run.ranks:
-        wall = max(max(rank["seconds"].get("wall", 0) for rank in run.ranks), 1e-9)
-        useful = [rank["seconds"].get("forward", 0.0) for rank in run.ranks]
-        cards += [
-            (seconds(run.record.get("wall")), "from start to end"),
-            (f"{figure(sum(rank['mapped_px'] for rank in run.ranks) / wall / 1e6)} Mpx/s", "while mapping"),
-            (whole(len(run.ranks)), "rank" if len(run.ranks) == 1 else "ranks"),
-        ]
-        if len(run.ranks) > 1 and max(useful) > 0:
-            cards.append((percent(sum(useful) / len(useful) / max(useful)), "load balance"))
+        cards.append((whole(len(run.ranks)), "rank" if len(run.ranks) == 1 else "ranks"))
+        cards += _speeds(run) if run.jobs < 2 else [(whole(run.jobs), "jobs"), (seconds(run.record.get("wall")), "of the longest job")]
+    return cards
+
+
+def _speeds(run: Run) -> list[tuple[str, str]]:
+    """Figures that hold of one job alone: several may have run one after the other, on other machines."""
+    wall = max(max(rank["seconds"].get("wall", 0) for rank in run.ranks), 1e-9)
+    useful = [rank["seconds"].get("forward", 0.0) for rank in run.ranks]
+    cards = [
+        (seconds(run.record.get("wall")), "from start to end"),
+        (f"{figure(sum(rank['mapped_px'] for rank in run.ranks) / wall / 1e6)} Mpx/s", "while mapping"),
+    ]
+    if len(run.ranks) > 1 and max(useful) > 0:
+        cards.append((percent(sum(useful) / len(useful) / max(useful)), "load balance"))
     return cards
 
 
@@ -187,22 +209,27 @@ def _totals(looks: Sequence[Look]) -> dict[str, tuple[int, float, float | None]]
 
 
 def _counts(folder: Path) -> list[list[str]]:
-    """counts.csv of a count, its header first; [] without."""
+    """counts.csv of a count, its header first; [] without. Raises UsageError if it cannot be read."""
     path = folder / "counts.csv"
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.reader(file))
+    try:
+        with path.open(newline="") as file:
+            return list(csv.reader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read: {error}; count again") from error
 
 
 def objects_of(folder: Path) -> dict[str, int]:
-    """How many of each class a count found, over all scenes; {} without a count."""
+    """How many of each class a count found, over all scenes; {} without a count. Raises UsageError for rows that are damaged."""
     header, *rows = _counts(folder) or [[]]
     found: dict[str, int] = {}
     if {"class", "objects"} <= set(header):
-        for row in rows:
-            name, count = row[header.index("class")], row[header.index("objects")]
-            found[name] = found.get(name, 0) + int(count)
+        name, objects = header.index("class"), header.index("objects")
+        for number, row in enumerate(rows, start=2):
+            if len(row) != len(header) or not row[objects].isdecimal():
+                raise UsageError(f"{folder / 'counts.csv'}, row {number} is damaged: count again")
+            found[row[name]] = found.get(row[name], 0) + int(row[objects])
     return found
 
 
@@ -275,13 +302,13 @@ def _machine(run: Run, maker: Mapping[str, str]) -> str:
 def run_methods(run: Run, looks: Sequence[Look]) -> tuple[Methods, str]:
     """The paragraph, and what its author still has to add."""
     methods = Methods()
-    own = methods.cite([own_citation()])
+    own = methods.cite([own_citation(run.version)])
     scenes, verb = _scenes(run, looks)
     if run.kind == "label":
-        methods.say(f"{scenes} {verb} labelled with hpcseg {__version__}{own} {_teacher_words(run, methods)}.")
+        methods.say(f"{scenes} {verb} labelled with hpcseg {run.version}{own} {_teacher_words(run, methods)}.")
     else:
         done = "searched for objects" if run.kind == "count" else "mapped"
-        methods.say(f"{scenes} {verb} {done} with hpcseg {__version__}{own}, {_model_words(run, methods)}.")
+        methods.say(f"{scenes} {verb} {done} with hpcseg {run.version}{own}, {_model_words(run, methods)}.")
     found = objects_of(run.folder)
     if found:
         methods.say(f"Found were {', '.join(f'{count:,} of class {name}' for name, count in found.items())}.")

@@ -90,7 +90,7 @@ def _scene_picture(stored: Stored) -> dict[str, bytes]:
         factor = max(1, -(-max(stored.layout.grid.height, stored.layout.grid.width) // _LONGEST))
         shape = (max(1, stored.layout.grid.height // factor), max(1, stored.layout.grid.width // factor))
         return {"scene": _png(read_picture(path, shape))}
-    except (HpcsegError, ValueError, SyntaxError, LookupError, RuntimeError):
+    except (HpcsegError, OSError, ValueError, SyntaxError, LookupError, RuntimeError):
         return {}
 
 

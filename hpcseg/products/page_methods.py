@@ -78,9 +78,9 @@ class Methods:
         return " ".join(self.sentences)
 
 
-def own_citation() -> str:
+def own_citation(version: str = __version__) -> str:
     """How this program is cited."""
-    return f"{AUTHORS}. {TITLE}. Version {__version__}."
+    return f"{AUTHORS}. {TITLE}. Version {version}."
 
 
 def network_references(network: str) -> tuple[str, ...]:

@@ -131,15 +131,26 @@ def _provenance(record: Mapping[str, Any], spec: ModelSpec | None) -> list[tuple
 
 def _methods(record: Mapping[str, Any], history: Sequence[Mapping[str, float]], spec: ModelSpec | None) -> Methods:
     methods = Methods()
-    own = methods.cite([own_citation()])
+    version = record.get("provenance", {}).get("hpcseg") or __version__
+    own = methods.cite([own_citation(version)])
     network = f"A {spec.network} network{methods.cite(network_references(spec.network))}" if spec else "A network"
-    methods.say(f"{network} was trained with hpcseg {__version__}{own} for {len(history):,} epochs.")
+    methods.say(f"{network} was trained with hpcseg {version}{own} for {len(history):,} epochs.")
     if spec:
         methods.say(f"It takes {spec.bands} bands and tells {', '.join(each.name for each in spec.classes)}.")
     if record:
         averaging_sentence(methods, record["ranks"], record.get("averaging", ""))
-    scores = [each for each in history if "f1" in each]
-    if scores:
-        best = max(scores, key=lambda each: each["f1"])
-        methods.say(f"The epoch with the best score on held-out blocks was kept (F1 {best['f1']:.3f} in epoch {best['epoch']:.0f}).")
+    kept = _kept(record, history)
+    if kept:
+        methods.say(f"The epoch with the best score on held-out blocks was kept ({kept}).")
     return methods
+
+
+def _kept(record: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
+    """The score that chose the epoch which was kept, and that epoch: the first that reached what the record calls best; "" if none did."""
+    best = record.get("best")
+    for score, name in _SCORES.items():
+        judged = [each for each in history if "epoch" in each and score in each]
+        highest = max(judged, key=lambda each: each[score], default=None)
+        if highest and highest[score] == best:
+            return f"{name} {best:.3f} in epoch {highest['epoch']:.0f}"
+    return ""

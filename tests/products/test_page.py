@@ -164,6 +164,47 @@ def test_a_count_is_told_by_its_table(alone, tmp_path):
     assert "a seal 1234 b seal 6" in text
     assert "1,240 seal" in text
     assert "Found were 1,240 of class seal." in text
+    assert "all are in counts.csv" not in text
+
+
+def test_a_long_table_of_counts_says_that_it_was_cut(alone, tmp_path):
+    write_map(tmp_path / "a.h5", labels())
+    (tmp_path / "counts.csv").write_text("scene,class,objects\n" + "a,seal,1\n" * 1001)
+    text = write(alone, tmp_path).text
+    assert "The first 1,000 of 1,001 rows; all are in counts.csv." in text
+    assert "1,001 seal" in text
+
+
+@pytest.mark.parametrize("row", [b"a,seal,many", b"a", b"a,seal,\xff"])
+def test_a_damaged_table_of_counts_is_named(alone, tmp_path, row):
+    write_map(tmp_path / "a.h5", labels())
+    (tmp_path / "counts.csv").write_bytes(b"scene,class,objects\n" + row + b"\n")
+    with Pulse(alone, 600, Event()) as pulse, pytest.raises(UsageError, match=r"counts\.csv.*count again"):
+        write_run_page(alone, pulse, tmp_path)
+
+
+def test_the_version_is_that_which_made_the_maps(page_of, tmp_path):
+    told = record()
+    told["provenance"]["hpcseg"] = "0.0.9"
+    text = page_of(told, hpcseg_version="0.0.8").text
+    assert "mapped with hpcseg 0.0.9 [1]" in text
+    assert "Version 0.0.9." in text
+    (tmp_path / "run.json").unlink()
+    assert "mapped with hpcseg 0.0.8 [1]" in page_of(None, hpcseg_version="0.0.8").text
+
+
+def test_jobs_that_shared_the_scenes_have_no_speed_together(page_of):
+    text = page_of(record() | {"ranks": 3 * record()["ranks"]}).text
+    assert "6 ranks 3 jobs 9.00 s of the longest job" in text
+    assert "Mpx/s" not in text
+    assert "load balance" not in text
+
+
+def test_a_gallery_of_networks_is_not_one_training(alone, tmp_path):
+    for name in ("models.toml", "train.json"):
+        (tmp_path / name).write_text("{}")
+    with Pulse(alone, 600, Event()) as pulse, pytest.raises(UsageError, match="report its folders mono and bucket_K"):
+        write_run_page(alone, pulse, tmp_path)
 
 
 def test_a_thousand_scenes_and_ranks_stay_a_small_page(tmp_path):

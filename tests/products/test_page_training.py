@@ -55,6 +55,19 @@ def test_the_methods_cite_network_and_averaging(page_of):
     assert "(F1 0.950 in epoch 2)" in text
 
 
+@pytest.mark.parametrize(("best", "words"), [(0.9, "(IoU 0.900 in epoch 2)"), (0.99, "(accuracy 0.990 in epoch 2)"), (0.5, "")])
+def test_the_epoch_that_was_kept_is_told_by_the_score_that_chose_it(page_of, best, words):
+    text = page_of(OUTCOME | {"best": best}).text
+    assert words in text
+    assert ("was kept" in text) == bool(words)
+
+
+def test_the_version_is_that_which_trained(page_of):
+    text = page_of(OUTCOME | {"provenance": {"hpcseg": "0.0.9"}}).text
+    assert "was trained with hpcseg 0.0.9 [1]" in text
+    assert "Version 0.0.9." in text
+
+
 def test_a_training_that_goes_on_is_told_by_its_history(page_of):
     text = page_of(None).text
     assert "no train.json: the training goes on, or was killed" in text

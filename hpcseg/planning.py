@@ -19,6 +19,7 @@ from hpcseg.inference.route import Route
 from hpcseg.mapping.options import MapOptions, describe_entry, layout_of
 from hpcseg.partition import Plan, Work, make_plan
 from hpcseg.raster import Entry, Scene, estimate_cost, list_scenes
+from hpcseg.raster.listing import stem
 from hpcseg.tiles import Grid
 
 _SIZES = ("scene", "height", "width")
@@ -70,7 +71,7 @@ class Outlook(NamedTuple):
 
 def read_sketches(path: Path) -> list[Sketch] | None:
     """The scenes of a CSV manifest with the columns scene, height, width and perhaps footprint and transform; None if it has no
-    sizes. Raises UsageError naming the line that is wrong."""
+    sizes. Named as `list_scenes` names them. Raises UsageError naming the line that is wrong."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return None
     with path.open(newline="") as file:
@@ -85,7 +86,8 @@ def _sketch(path: Path, line: int, row: dict[str, str]) -> Sketch:
         transform = tuple(float(v) for v in (row.get("transform") or "").split())
         if len(transform) not in (0, 6):
             raise ValueError(f"transform has {len(transform)} numbers, wanted 6")
-        return Sketch(row["scene"], int(row["height"]), int(row["width"]), row.get("footprint") or "", transform)
+        name = (row.get("id") or "").strip() or stem(row["scene"].strip().split("+")[0])
+        return Sketch(name, int(row["height"]), int(row["width"]), row.get("footprint") or "", transform)
     except ValueError as error:
         raise UsageError(f"{path}, line {line}: {error}") from error
 

@@ -13,6 +13,7 @@ from swaths import swath, write_manifest
 
 from hpcseg.errors import UsageError
 from hpcseg.planning import Sketch, covered_tiles, read_sketches
+from hpcseg.raster import list_scenes
 from hpcseg.tiles import Grid
 
 
@@ -61,6 +62,13 @@ def test_the_tiles_of_a_swath_are_those_with_a_covered_pixel() -> None:
     sampled = inside.reshape(12, 50, 8, 50).any((1, 3)).ravel()
     assert not (sampled & ~found).any()
     assert (found & ~sampled).sum() <= 4
+
+
+def test_sketches_are_named_as_their_maps_will_be(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("scene,id,height,width\n/archive/a.tif,,10,20\nred.tif+nir.tif,,10,20\nb.tif,second,10,20\n")
+    assert [sketch.name for sketch in read_sketches(path) or []] == ["a", "red", "second"]
+    assert [sketch.name for sketch in read_sketches(path) or []] == [entry.name for entry in list_scenes([str(path)])]
 
 
 def test_a_manifest_without_sizes_is_no_sketch_and_a_wrong_number_names_its_line(tmp_path: Path) -> None:

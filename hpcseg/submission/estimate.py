@@ -13,14 +13,19 @@ START = 420.0
 
 
 class Demand(NamedTuple):
-    """What a stage takes. units: of work, of which each takes one rank `seconds` (0 = not known). most: more ranks have nothing to do.
-    memory: bytes of a rank, 0 = not known. told: lines on where all this comes from."""
+    """What a stage takes. units: of work, of which each takes one rank `seconds` (0 = not known). most: more ranks have nothing to do; 0 = a rank
+    a unit. memory: bytes of a rank, 0 = not known. told: lines on where all this comes from."""
 
     units: float = 0.0
     seconds: float = 0.0
     most: int = 0
     memory: float = 0.0
     told: tuple[str, ...] = ()
+
+    @property
+    def busy(self) -> int:
+        """The most ranks that have something to do."""
+        return self.most or max(1, math.ceil(self.units))
 
 
 class Ask(NamedTuple):
@@ -55,10 +60,9 @@ def seconds_on(demand: Demand, ranks: int) -> float:
 
 def fewest_ranks(demand: Demand, budget: float) -> int:
     """The fewest ranks that are done within `budget` seconds, 0 if not even one rank a unit is."""
-    most = demand.most or 1
     room = (budget - START) / (MARGIN * demand.seconds) - 1
-    ranks = max(1, math.ceil(demand.units / room)) if room > 0 else most + 1
-    return ranks if ranks <= most else 0
+    ranks = max(1, math.ceil(demand.units / room)) if room > 0 else demand.busy + 1
+    return ranks if ranks <= demand.busy else 0
 
 
 def fit(demand: Demand, ask: Ask) -> Fit:
@@ -98,7 +102,7 @@ def _check_memory(demand: Demand, ask: Ask) -> None:
 def _choose_nodes(demand: Demand, ask: Ask) -> int:
     ranks = fewest_ranks(demand, ask.budget)
     if not ranks:
-        raise UsageError(_too_long(demand, ask, -(-(demand.most or 1) // ask.ranks), seconds_on(demand, demand.most or 1)))
+        raise UsageError(_too_long(demand, ask, -(-demand.busy // ask.ranks), seconds_on(demand, demand.busy)))
     return -(-ranks // ask.ranks)
 
 
@@ -117,7 +121,7 @@ def _too_long(demand: Demand, ask: Ask, nodes: int, seconds: float) -> str:
 
 def _idle(demand: Demand, ranks: int) -> tuple[str, ...]:
     """A warning where ranks have nothing to do."""
-    return (f"warning: {ranks} ranks, but work for {demand.most} only",) if 0 < demand.most < ranks else ()
+    return (f"warning: {ranks} ranks, but work for {demand.busy} only",) if demand.units and demand.busy < ranks else ()
 
 
 def clock(seconds: float) -> str:

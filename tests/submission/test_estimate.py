@@ -28,6 +28,13 @@ def test_no_number_of_ranks_is_faster_than_a_tile_each():
     assert fewest_ranks(WORK, START - 1) == 0
 
 
+def test_where_nothing_else_bounds_the_ranks_a_unit_each_is_the_most():
+    free = WORK._replace(most=0)
+    assert fewest_ranks(free, HOUR) == fewest_ranks(WORK, HOUR)
+    assert fewest_ranks(free, START + 15) == 0
+    assert fit(free, Ask(nodes=1001)).told[-1] == "warning: 1001 ranks, but work for 1000 only"
+
+
 @pytest.mark.parametrize(("ranks", "nodes"), [(1, 5), (2, 3), (4, 2), (8, 1)])
 def test_nodes_are_as_few_as_the_limit_takes(ranks, nodes):
     assert fewest_ranks(WORK, HOUR) == 5

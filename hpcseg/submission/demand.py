@@ -54,9 +54,9 @@ class Speed(NamedTuple):
 
 
 class _Trained(msgspec.Struct):
-    """What train.json says of a run's pace."""
+    """What train.json says of a run's pace: the steps that its last start made, and the seconds of that start."""
 
-    steps: int
+    made: int
     ranks: int
     wall: float
 
@@ -186,15 +186,15 @@ def _training_pace(settings: Settings, known: Known) -> tuple[float, str]:
     path = (known.like or settings.out) / "train.json"
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_Trained)
-    except (OSError, msgspec.MsgspecError) as error:
+        if not found.made:
+            raise UsageError("its last start made no step")
+    except (OSError, msgspec.MsgspecError, UsageError) as error:
         if known.like:
-            raise UsageError(f"--like {known.like}: no report of a training run: {error}") from error
+            raise UsageError(f"--like {known.like}: no report of a training run (train.json) that tells its pace: {error}") from error
         return _measured_sample(settings, known)
-    if not found.steps:
-        raise UsageError(f"{path}: that run made no step")
     batch = settings.batch_per_rank * found.ranks or settings.batch
-    text = f"{found.wall / found.steps:.3g} s a step of {batch} on {found.ranks} ranks, by {path}"
-    return found.wall * found.ranks / found.steps / batch, text
+    text = f"{found.wall / found.made:.3g} s a step of {batch} on {found.ranks} ranks, by {path}"
+    return found.wall * found.ranks / found.made / batch, text
 
 
 def _measured_sample(settings: Settings, known: Known) -> tuple[float, str]:

@@ -49,6 +49,7 @@ _OURS = ("split.json", "checkpoint.pt", "weights.safetensors", "model.toml", "hi
 class Outcome(msgspec.Struct):
     """A finished, or stopped, training run. tables: confusion matrices of the best model on validation and test samples. points: of a
     detector instead, its figures there, a record for each distance.
+    steps: of all starts together, of which the last made `made` in `wall` seconds.
     seconds: of all steps, the most of any rank: computing, averaging, waiting for data. compute: computing of each rank. refused: scenes
     that could not be opened."""
 
@@ -65,6 +66,7 @@ class Outcome(msgspec.Struct):
     wall: float
     points: dict[str, list[dict[str, Any]]] = {}
     compute: list[float] = []
+    made: int = 0
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,7 @@ class Run:
         """All epochs from where an earlier run stopped, then the test."""
         found = resume(self.comm, self.settings.out, self.network, self.optimizer, self.identity())
         position = found or Position()
+        self.begun = position.step
         on_root(self.comm, self._publish_split)
         if found:
             self._say(f"resumed at epoch {position.epoch + 1}, sample {position.at}")
@@ -347,7 +350,7 @@ class Run:
         return Outcome(
             stopped, position.epoch, position.step, position.best, tables, seconds, self.trainer.averaging.name, self.comm.size,
             self.settings.threads, self.shelf.refused, 0.0, point_figures(self.spec, verdicts) if points else {},
-            np.stack(every)[:, 0].tolist(),
+            np.stack(every)[:, 0].tolist(), position.step - self.begun,
         )  # fmt: skip
 
 

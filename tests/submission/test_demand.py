@@ -135,8 +135,17 @@ def test_training_takes_its_samples_times_its_epochs_by_at_most_as_many_ranks_as
 
 
 def test_an_earlier_training_tells_the_seconds_of_a_sample(settings, tmp_path):
-    (tmp_path / "train.json").write_text(json.dumps({"steps": 50, "ranks": 2, "wall": 100.0}))
+    (tmp_path / "train.json").write_text(json.dumps({"steps": 900, "made": 50, "ranks": 2, "wall": 100.0}))
     assert of_training(settings, Known(like=tmp_path)).seconds == pytest.approx(100 * 2 / 50 / 4)
+
+
+def test_a_start_that_found_all_done_tells_no_pace(settings, tmp_path):
+    for folder in (tmp_path, settings.out):
+        folder.mkdir(exist_ok=True)
+        (folder / "train.json").write_text(json.dumps({"steps": 900, "made": 0, "ranks": 2, "wall": 1.0}))
+    with pytest.raises(UsageError, match="its last start made no step"):
+        of_training(settings, Known(like=tmp_path))
+    assert "measured here" in of_training(settings, Known()).told[-1]
 
 
 def test_a_training_is_measured_where_nothing_is_known(settings, tmp_path):

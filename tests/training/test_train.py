@@ -168,10 +168,11 @@ def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(alone, field, tmp_path
     changes = {"options": {"widths": [4, 8], "dropout": [0.2, 0.2]}, "loss": ["cross-entropy", "dice"]}
     train(alone, settings_of(field, tmp_path / "whole", **changes), threading.Event())
     first = train(alone, settings_of(field, tmp_path / "cut", **changes), stop_after(step, monkeypatch))
-    assert (first.stopped, first.steps) == (True, step)
+    assert (first.stopped, first.steps, first.made) == (True, step, step)
     assert exit_code(alone, first) == 75
     second = train(alone, settings_of(field, tmp_path / "cut", **changes), threading.Event())
     assert not second.stopped
+    assert second.made == second.steps - step
     whole = weights_of(tmp_path / "whole")
     assert all(torch.equal(value, whole[name]) for name, value in weights_of(tmp_path / "cut").items())
     keys = ("epoch", "loss", "rate", "f1")

@@ -46,7 +46,8 @@ class Score(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """What a run mapped in a second of its mapping, and busy seconds of its stages, over all threads and ranks."""
+    """What a run mapped in a second of its mapping, and busy seconds of its stages, over all threads and ranks. Rates of a run in several
+    parts (--part) are NaN: its parts need not have run at once, nor one after another."""
 
     model: str
     mpx: float
@@ -122,6 +123,7 @@ def _verdict(question: Question, gallery: ModelGallery, found: Evaluation, mono:
     notes = [] if used == {gallery.members[0].digest} else [f"the maps of {question.mono} are not of the gallery's own mono model"]
     stored = [each.case.stored for each, _ in pairs]
     speeds = [_speed(name, folder, stored) for name, folder in zip(MODELS, (question.mono, question.maps), strict=True)]
+    notes += [f"no rates of {s.model}: its run.json is of several parts, or of nothing mapped" for s in speeds if np.isnan(s.mpx)]
     pictures = [each for each, _ in pairs if each.picture.size]
     return Compared(found.classes, _scores(pairs, question.region), speeds, pictures, sorted(set(left_out)), found.notes + notes)
 
@@ -152,17 +154,26 @@ def _score(region: str, model: str, scenes: Sequence[Judged]) -> Score:
 
 def _speed(model: str, folder: Path, stored: Sequence[Stored]) -> Speed:
     """From a run's report. stored: its maps, for what a pixel's bands take."""
-    record = read_record(folder)
-    if not record:
-        raise UsageError(f"{folder}: no report of a run (run.json)")
-    ranks = msgspec.convert(record["ranks"], list[RankReport])
-    wall = max([rank.seconds.get("wall", 0.0) for rank in ranks], default=0.0) or float("nan")
+    ranks = _read_ranks(folder)
+    whole = len({rank.rank for rank in ranks}) == len(ranks)
+    wall = max([rank.seconds.get("wall", 0.0) for rank in ranks if whole], default=0.0) or float("nan")
     pixels, area = sum(rank.mapped_px for rank in ranks), sum(rank.mapped_m2 for rank in ranks)
     cell = max(each.layout.cell for each in stored)
     each_px = np.mean([len(each.identity["bands"]) * np.dtype(each.identity["scene"]["dtype"]).itemsize for each in stored])
     return Speed(
         model, pixels / wall / 1e6, area / wall / 1e6, pixels / cell**2 / wall, float(pixels * each_px) / wall / 1e9, _stages(ranks)
     )
+
+
+def _read_ranks(folder: Path) -> list[RankReport]:
+    """What the ranks of a run said, those of all its parts. Raises UsageError."""
+    record = read_record(folder)
+    if not record:
+        raise UsageError(f"{folder}: no report of a run (run.json)")
+    try:
+        return msgspec.convert(record["ranks"], list[RankReport])
+    except (KeyError, msgspec.ValidationError) as error:
+        raise UsageError(f"{folder}/run.json: no report of a run of predict: {error}") from error
 
 
 def _stages(ranks: Sequence[RankReport]) -> dict[str, float]:

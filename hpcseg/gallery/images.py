@@ -86,8 +86,9 @@ def read_scene(gallery: Path, digest: str) -> np.ndarray | None:
 
 
 def stored_digests(gallery: Path) -> set[str]:
-    """The scenes that an image gallery holds; a replacement that was cut short is brought to its end before."""
-    _finish_replacing(gallery / TILES)
+    """The scenes that an image gallery holds; a replacement that was cut short is brought to its end before. Raises StoreError."""
+    with _writing(gallery / TILES):
+        _finish_replacing(gallery / TILES)
     found: set[str] = set()
     for path in part_files(gallery):
         with _open(path) as part:
@@ -126,6 +127,15 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
         raise StoreError(f"{path}: cannot be read: {error}: remove it, and assign its scenes again") from error
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the file system says in this block, of a full or a read-only disk, is a StoreError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path}: cannot be written: {error}") from error
+
+
 def write_part(path: Path, tables: Iterable[pa.Table]) -> None:
     """Write a part, a row group for each table, under another name, and rename it. Raises StoreError."""
     hidden = path.with_name(f".{path.name}.part")
@@ -142,24 +152,23 @@ def write_part(path: Path, tables: Iterable[pa.Table]) -> None:
 
 def new_round(gallery: Path) -> Path:
     """The hidden folder of a round's parts; what rounds that did not end left is removed. Raises StoreError."""
-    try:
+    with _writing(gallery / TILES):
         for left in (gallery / TILES).glob(".*"):
             shutil.rmtree(left)
         number = 1 + max((int(each.name) for each in (gallery / TILES).glob("[0-9]*")), default=0)
         folder = gallery / TILES / f".{number:06d}"
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise StoreError(f"{gallery / TILES}: cannot be written: {error.strerror}") from error
     return folder
 
 
 def publish_round(folder: Path, replaced: Iterable[str] = ()) -> None:
     """Make the parts of a round visible, then remove the scenes of these digests from the rounds before it. A kill in between leaves them
-    twice, until `stored_digests` is asked."""
-    if gone := sorted(replaced):
-        (folder / _REPLACED).write_text(json.dumps(gone))
-    os.replace(folder, folder.with_name(folder.name[1:]))
-    _finish_replacing(folder.parent)
+    twice, until `stored_digests` is asked. Raises StoreError."""
+    with _writing(folder.parent):
+        if gone := sorted(replaced):
+            (folder / _REPLACED).write_text(json.dumps(gone))
+        os.replace(folder, folder.with_name(folder.name[1:]))
+        _finish_replacing(folder.parent)
 
 
 def scene_table(scene: Scene, entry: Entry, places: np.ndarray, valid: np.ndarray, codes: tuple[np.ndarray, ...]) -> pa.Table:

@@ -98,6 +98,31 @@ def test_rates_and_stages_are_those_of_the_reports(folder, evaluate):
     assert {each["region"] for each in rows(folder / "own/scores.csv")} == {"a", "b", "c", "all"}
 
 
+def test_a_run_in_parts_has_no_rates(folder, evaluate, tmp_path, capsys):
+    for out in ("own", "mono"):
+        shutil.copytree(folder / out, tmp_path / out)
+    report = tmp_path / "mono/run.json"
+    for name in ("run.1of2.json", "run.2of2.json"):
+        shutil.copy(report, report.with_name(name))
+    report.unlink()
+    evaluate("--maps", tmp_path / "own", "--mono", tmp_path / "mono")
+    said = capsys.readouterr().out
+    assert "note: no rates of mono: its run.json is of several parts" in said
+    assert "throughput_mono=nan Mpx/s" in said
+    speeds = {each["model"]: each for each in rows(tmp_path / "own/speeds.csv")}
+    assert speeds["mono"]["km2_per_day"] == "nan"
+    assert float(speeds["mono"]["segment_s"]) > 0
+    assert float(speeds["gallery"]["mpx_per_s"]) > 0
+
+
+@pytest.mark.parametrize("record", [{}, {"ranks": [{"host": "a"}]}, {"ranks": 3}], ids=["none", "rank", "number"])
+def test_a_report_of_another_kind_is_one_line(folder, evaluate, tmp_path, record):
+    shutil.copytree(folder / "mono", tmp_path / "mono")
+    (tmp_path / "mono/run.json").write_text(json.dumps({"wall": 1.0} | record))
+    with pytest.raises(UsageError, match=r"mono/run.json: no report of a run of predict: "):
+        evaluate("--mono", tmp_path / "mono")
+
+
 def test_maps_are_drawn_by_bucket(evaluate, tmp_path):
     evaluate("--pictures", "1", "--out", tmp_path)
     assert (tmp_path / "a_buckets.png").read_bytes().startswith(b"\x89PNG")

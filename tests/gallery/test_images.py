@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -163,6 +164,23 @@ def test_a_kill_while_a_scene_is_replaced_loses_nothing_and_is_made_good(gallery
     assert sorted(read_cells(gallery)["code"].to_pylist()) == seen
     stored_digests(gallery)
     assert sorted(read_cells(gallery)["code"].to_pylist()) == after
+
+
+@pytest.mark.parametrize(("name", "done"), [("write_text", [0, 0, 7]), ("replace", [0, 0, 7]), ("unlink", [0, 0, 7, 9])])
+def test_a_full_or_read_only_disk_is_said(gallery, scenes, replaced, monkeypatch, name, done):
+    folder = new_round(gallery)
+    write_part(folder / "00000.parquet", [table(scenes[0], [(0, 0, 32, 32)], 9)])
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os if name == "replace" else Path, name, fail)
+    with pytest.raises(StoreError, match=r"tiles: cannot be written: .*No space left on device"):
+        publish_round(folder, [replaced])
+    assert sorted(read_cells(gallery)["code"].to_pylist()) == done
+    if name == "unlink":
+        with pytest.raises(StoreError, match="tiles: cannot be written"):
+            stored_digests(gallery)
 
 
 def test_a_gallery_that_cannot_be_written_is_said(tmp_path):

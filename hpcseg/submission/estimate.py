@@ -13,8 +13,8 @@ START = 420.0
 
 
 class Demand(NamedTuple):
-    """What a stage takes. units: of work, of which each takes one rank `seconds` (0 = not known). most: more ranks have nothing to do; 0 = a rank
-    a unit. memory: bytes of a rank, 0 = not known. told: lines on where all this comes from."""
+    """What a stage takes. units: of work, of which each takes one rank `seconds` (0 = not known). most: more ranks have nothing to do;
+    0 = a rank a unit. memory: bytes of a rank, 0 = not known. told: lines on where all this comes from."""
 
     units: float = 0.0
     seconds: float = 0.0

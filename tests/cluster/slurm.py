@@ -191,8 +191,8 @@ class Cluster:
         """The state of each node, as sinfo names it."""
         return dict(line.split() for line in self.call("sinfo", "-h", "-N", "-o", "%N %T").splitlines())
 
-    def job(self, number: int) -> dict[str, str]:
-        """What scontrol knows of a job: its JobState, ExitCode, Restarts, NodeList and others, all as text."""
+    def job(self, number: int | str) -> dict[str, str]:
+        """What scontrol knows of a job, or of a task ("7_1"): its JobState, ExitCode, Restarts, NodeList and others, all as text."""
         words = self.call("scontrol", "show", "job", number, "--oneliner").split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 

@@ -222,6 +222,19 @@ def test_an_array_shares_the_scenes_out_and_a_chain_goes_on_when_all_of_it_is_do
 
 
 @pytest.mark.long
+def test_a_task_of_an_array_that_is_requeued_leaves_the_others_alone(cluster, tmp_path):
+    """The last task has the number of the whole array."""
+    launch = tmp_path / "launch"
+    launch.write_text("#!/bin/sh\n[ $HPCSEG_PART = 1/2 ] && exec sleep 15\nexit $((SLURM_RESTART_COUNT ? 0 : 75))\n")
+    launch.chmod(0o755)
+    job = submit(cluster, tmp_path, ("-N", "1", "--array=1-2"), ("predict", "a.csv"), HPCSEG_LAUNCH=str(launch))
+    over = "COMPLETED"
+    ended = [wait_until(lambda k=k: (now := cluster.job(f"{job}_{k}"))["JobState"] == over and now, 240, f"task {k}") for k in (1, 2)]
+    assert [each["Restarts"] for each in ended] == ["0", "1"]
+    assert ended[1]["JobId"] == str(job)
+
+
+@pytest.mark.long
 def test_submit_asks_for_what_a_job_needs_and_it_completes(cluster, work, assert_whole, tmp_path):
     words = ("submit", "--now", "--rate", "0.1", "--time-limit", "0:09", "--repeats", "1", "--ranks-per-node", "2")
     process = cluster.start(

@@ -23,7 +23,13 @@ for seed in 0 1 2; do echo "$(sed -n 's/^test_f1=//p' "$out/seed_$seed.log") $se
 read -r f1 seed < <(sed -n 2p "$out/scores.txt")
 
 # --- its map, and the picture of scene, truth, map and errors; the map shows train blocks too, the scores above do not
-"${launch[@]}" hpcseg predict "$scene" --model "$out/seed_$seed" --out "$out/maps" --resample --overwrite </dev/null
+predict=("${launch[@]}" hpcseg predict "$scene" --model "$out/seed_$seed" --out "$out/maps" --resample) code=0
+"${predict[@]}" </dev/null || code=$?
+case "$code" in
+    0) ;;
+    2) "${predict[@]}" --overwrite </dev/null ;;  # a map of another model gives way, one of this model is resumed
+    *) exit "$code" ;;
+esac
 map="$(ls "$out"/maps/*.h5)"
 read -r width height < <(gdalinfo "NETCDF:\"$map\":labels" | sed -n 's/^Size is \([0-9]*\), /\1 /p')
 mkdir -p "$out/scene"

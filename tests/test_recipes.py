@@ -43,6 +43,18 @@ def test_buildings_without_arguments_is_wrong_use():
     assert "wanted SCENE LABELS" in done.stderr
 
 
+@pytest.mark.parametrize(("code", "calls"), [(75, ["--resample"]), (2, ["--resample", "--overwrite"])])
+def test_buildings_resumes_a_map_unless_it_is_of_another_model(tmp_path, code, calls):
+    launch = tmp_path / "launch"
+    words = 'case "$*" in *train*) echo test_f1=0.5; exit ;; esac\n'
+    words += f'echo "${{@: -1}}" >>{tmp_path}/calls; [ "${{@: -1}}" = --overwrite ] || exit {code}; exit 75'
+    launch.write_text(f"#!/bin/bash\n{words}\n")
+    launch.chmod(0o755)
+    done = bash(RUN / "buildings.sh", "scene.tif", "truth.tif", tmp_path / "out", HPCSEG_LAUNCH=launch)
+    assert done.returncode == 75, done.stderr
+    assert (tmp_path / "calls").read_text().split() == calls
+
+
 @pytest.fixture
 def roofs(tmp_path, make_scene):
     """A small scene of bright squares, u16, and its truth: paths of both."""

@@ -101,7 +101,8 @@ class Part(click.ParamType):
 
 part_option = click.option(
     "--part", type=Part(), default=(1, 1), metavar="K/N", envvar="HPCSEG_PART", show_envvar=True,
-    help="Only every N-th scene, from the K-th: for N jobs of an array. They write run.KofN.json and failed.KofN.csv.",
+    help="Only every N-th scene, from the K-th, of a manifest or of files by name: for N jobs of an array. They write run.KofN.json and "
+    "failed.KofN.csv.",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,21 @@ class Settled:
 def list_part(comm: Comm, options: MapOptions) -> list[Entry]:
     """The scenes of this run: every N-th of those asked for, from the K-th. Rank 0 reads the manifests for all. Raises UsageError."""
     number, of = options.part
-    return on_root(comm, lambda: list_scenes(options.scenes, options.assets)[number - 1 :: of])
+
+    def look() -> list[Entry]:
+        if of > 1:
+            _check_part(options)
+        return list_scenes(options.scenes, options.assets)[number - 1 :: of]
+
+    return on_root(comm, look)
+
+
+def _check_part(options: MapOptions) -> None:
+    """Each job of an array expands its scenes itself: a scene that came between two starts would shift all parts. Raises UsageError."""
+    for each in options.scenes:
+        if Path(each).is_dir() or (glob.has_magic(each) and not Path(each).exists()):
+            what = f"{each} may hold other scenes when the next part starts"
+            raise UsageError(f"--part {options.part[0]}/{options.part[1]}: {what}; wanted a manifest or files by name")
 
 
 @phase("scenes")

@@ -201,6 +201,12 @@ def test_a_part_is_every_nth_scene(folder, run):
     assert {path.stem for path in (folder / "out").glob("*.h5")} == {"b", "d"}
 
 
+@pytest.mark.parametrize("scenes", ["", "*.tif"])
+def test_a_part_of_what_may_change_until_the_next_part_starts_is_refused(folder, run, scenes):
+    with pytest.raises(UsageError, match=r"--part 1/2: .* wanted a manifest or files by name"):
+        run(options(folder, scenes, part=(1, 2)))
+
+
 def test_a_part_leaves_files_that_another_is_about_to_publish(folder, run):
     (folder / "out").mkdir()
     others = {".b.h5.1.part", "..b.scratch.h5.1.part", "b.h5-1-2.lock"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def read_paces(folder: Path) -> list[Pace]:
     return found
 
 
+def forget_paces(folder: Path, others: Callable[[str], bool]) -> None:
+    """Remove what runs left whose names fit, such as killed ones: a run that goes on tells anew."""
+    before, after = _FILE.split("{}")
+    for path in folder.glob(_FILE.format("*")):
+        if others(path.name.removeprefix(before).removesuffix(after)):
+            path.unlink(missing_ok=True)
+
+
 def publish(path: Path, content: bytes) -> None:
     """Write a file that others may read at any time: it is there whole, or as it was."""
     part = path.with_name(f".{path.name.lstrip('.')}.part")
@@ -58,7 +67,7 @@ class Progress:
         self._unit, self._total, self._visible = unit, total, visible and total > 0
         self._bar = tqdm(total=total, unit=unit, leave=False) if self._visible and sys.stderr.isatty() else None
         self._begin = self._shown = self._told = time.monotonic()
-        self._file = folder / _FILE.format(name) if self._visible and folder is not None else None
+        self._file = folder / _FILE.format(name) if visible and folder is not None else None
         self._tell(0)
 
     def show(self, count: int) -> None:
@@ -75,12 +84,12 @@ class Progress:
 
     def _tell(self, count: int) -> None:
         self._told = time.monotonic()
-        if self._file is not None:
+        if self._file is not None and self._total:
             with suppress(OSError):  # a run does not end because it cannot say how far it is
                 publish(self._file, msgspec.json.encode(Pace(count, self._total, self._told - self._begin, time.time())))
 
     def close(self) -> None:
-        """Remove the bar and the file."""
+        """Remove the bar and the file, also one that a killed run left where nothing is left to do."""
         if self._bar is not None:
             self._bar.close()
         if self._file is not None:

@@ -51,6 +51,12 @@ def test_nothing_is_told_without_work_or_by_other_ranks(tmp_path, total, visible
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_without_work_removes_what_a_killed_one_left(tmp_path):
+    Progress("tiles", 5, True, tmp_path)
+    Progress("tiles", 0, True, tmp_path).close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_goes_on_where_its_progress_cannot_be_written(tmp_path, clock):
     shown = Progress("tiles", 4, True, tmp_path / "gone")
     clock(9.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import getpass
+import io
 import json
 import os
 import re
@@ -19,12 +20,12 @@ import msgspec
 import numpy as np
 
 from hpcseg import __version__
-from hpcseg.errors import UsageError
-from hpcseg.progress import publish
+from hpcseg.errors import StoreError, UsageError
+from hpcseg.progress import forget_paces, publish
 from hpcseg.raster import Entry
 from hpcseg.timeline import Profile
 
-_REPORT = re.compile(r"run(\.\d+of(\d+))?\.json")
+_PART = re.compile(r"(?:\.\d+of(\d+))?")
 STAGES = ("features", "hash", "segment")
 
 
@@ -92,21 +93,63 @@ class Summary(msgspec.Struct):
 
 def write_reports(out: Path, summary: Summary, entries: Mapping[str, Entry], part: tuple[int, int] = (1, 1)) -> None:
     """run.json, and failed.csv with the scenes to try again. entries: the scenes by name. part: (K, N) of a run over the K-th of N
-    parts, which writes run.KofN.json and failed.KofN.csv; reports of runs that were not cut into N go."""
+    parts, which writes run.KofN.json and failed.KofN.csv; those of runs that were cut otherwise go once the runs of this cut have had all
+    of their scenes. Raises StoreError."""
     name, of = part_name(part), part[1]
-    failed = out / f"failed{name}.csv"
-    record = msgspec.to_builtins(summary) | {"exit_code": summary.exit_code, "provenance": provenance()}
-    publish(out / f"run{name}.json", json.dumps(record, indent=1).encode())
-    for path in out.glob("run*.json"):
-        found = _REPORT.fullmatch(path.name)
-        if found and int(found[2] or 1) != of:
-            path.unlink(missing_ok=True)
-    failed.unlink(missing_ok=True)
+    record = msgspec.to_builtins(summary) | {"exit_code": summary.exit_code, "names": sorted(entries), "provenance": provenance()}
+    try:
+        publish(out / f"run{name}.json", json.dumps(record, indent=1).encode())
+        _write_failed(out / f"failed{name}.csv", summary, entries)
+        if not summary.stopped:
+            _remove_replaced(out, of)
+        forget_paces(out, lambda other: _count_parts(other) not in (0, of))
+    except OSError as error:
+        raise StoreError(f"{out}: reports cannot be written: {error.strerror}; make room, then run the same command again") from error
+
+
+def _write_failed(path: Path, summary: Summary, entries: Mapping[str, Entry]) -> None:
+    """The scenes to try again; without any the file goes."""
+    if summary.stopped and path.exists():
+        # It may be what this run maps, and the same command is to go on with it.
+        return
     reasons = dict(summary.refused) | {name: f"{window}: {reason}" for name, window, reason in summary.failed}
     # Reasons that belong to no one scene, such as those of statistics, have no row.
     rows = [(entries[name], reason) for name, reason in reasons.items() if name in entries]
     if rows:
-        _write_manifest(failed, rows)
+        publish(path, _manifest(rows).encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_replaced(out: Path, of: int) -> None:
+    """Remove the reports of other cuts than into `of` parts whose scenes all stand in reports of this one."""
+    reports = _find_reports(out)
+    others = {name: path for name, path in reports.items() if _count_parts(name) != of}
+    told = set().union(*(_names(path) for name, path in reports.items() if others and name not in others))
+    for name, path in others.items():
+        if _names(path) <= told:
+            path.unlink(missing_ok=True)
+            (out / f"failed{name}.csv").unlink(missing_ok=True)
+
+
+def _find_reports(folder: Path) -> dict[str, Path]:
+    """The reports of all parts, by what they have in their names."""
+    found = {path.name.removeprefix("run").removesuffix(".json"): path for path in sorted(folder.glob("run*.json"))}
+    return {name: path for name, path in found.items() if _count_parts(name)}
+
+
+def _names(path: Path) -> set[str]:
+    """The scenes of a report; of what is no report its own name, which no scene has."""
+    try:
+        return set(json.loads(path.read_bytes())["names"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return {str(path)}
+
+
+def _count_parts(name: str) -> int:
+    """Into how many parts a run was cut whose files have this in their names; 0 = no run's have."""
+    found = _PART.fullmatch(name)
+    return int(found[1] or 1) if found else 0
 
 
 def part_name(part: tuple[int, int]) -> str:
@@ -117,9 +160,8 @@ def part_name(part: tuple[int, int]) -> str:
 def read_record(folder: Path) -> dict[str, Any]:
     """run.json of a folder as it is written, those of all parts together: counts summed, times the longest, lists and tables joined.
     {} where there is none. Raises UsageError for a file that is not one."""
-    found = [path for path in sorted(folder.glob("run*.json")) if _REPORT.fullmatch(path.name)]
     try:
-        records = [json.loads(path.read_bytes()) for path in found]
+        records = [json.loads(path.read_bytes()) for path in _find_reports(folder).values()]
         return {key: _together(key, [record[key] for record in records]) for key in (records[0].keys() if records else ())}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder}/run.json: no report of a run: {error}") from error
@@ -156,13 +198,14 @@ def user() -> str:
         return str(os.getuid())
 
 
-def _write_manifest(path: Path, rows: list[tuple[Entry, str]]) -> None:
+def _manifest(rows: list[tuple[Entry, str]]) -> str:
     """A CSV manifest of scenes and reasons, with all columns that their own manifests had."""
     columns = dict.fromkeys(column for entry, _ in rows for column in entry.columns)
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, ["scene", "id", "reason", *columns])
-        table.writeheader()
-        table.writerows({"scene": entry.source, "id": entry.name, "reason": reason, **entry.columns} for entry, reason in rows)
+    file = io.StringIO(newline="")
+    table = csv.DictWriter(file, ["scene", "id", "reason", *columns])
+    table.writeheader()
+    table.writerows({"scene": entry.source, "id": entry.name, "reason": reason, **entry.columns} for entry, reason in rows)
+    return file.getvalue()
 
 
 def report_lines(summary: Summary) -> list[str]:

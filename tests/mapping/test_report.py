@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from hpcseg.errors import UsageError
+from hpcseg.errors import StoreError, UsageError
 from hpcseg.mapping.report import RankReport, Summary, read_record, write_reports
 from hpcseg.raster import Entry
 
 
-def report(out, part=(1, 1), refused=(), **changes):
-    """Write the reports of a run of one rank."""
+def report(out, part=(1, 1), refused=(), mapped=(), **changes):
+    """Write the reports of a run of one rank over scenes that could not be read and others."""
     rank = RankReport(0, "node", tiles=3, mapped_px=100)
     given = {"scenes": 2, "planned_tiles": 3, "imbalance": 1.0, "wall": 5.0, "stopped": False, "precision": "fp32"}
     summary = Summary([rank], [(name, "gone") for name in refused], [], **(given | changes))
-    write_reports(out, summary, {name: Entry(name, (f"/x/{name}.tif",)) for name in refused}, part)
+    write_reports(out, summary, {name: Entry(name, (f"/x/{name}.tif",)) for name in (*refused, *mapped)}, part)
 
 
 def names(folder):
@@ -31,25 +31,58 @@ def test_parts_of_a_run_do_not_overwrite_each_other(tmp_path):
 
 
 @pytest.mark.parametrize(("later", "left"), [((1, 1), ["run.json"]), ((2, 4), ["run.2of4.json"])])
-def test_reports_of_a_run_that_was_cut_otherwise_go(tmp_path, later, left):
+def test_reports_of_a_run_that_was_cut_otherwise_go_with_all_of_their_scenes(tmp_path, later, left):
     (tmp_path / "run.txt").touch()
-    report(tmp_path, (1, 3))
-    report(tmp_path, (2, 3))
-    report(tmp_path, later)
+    report(tmp_path, (1, 3), ["a"])
+    report(tmp_path, (2, 3), mapped=["b"])
+    report(tmp_path, later, mapped=["a", "b"])
     assert names(tmp_path) == [*left, "run.txt"]
 
 
-def test_a_part_takes_the_place_of_the_report_of_a_whole_run(tmp_path):
-    report(tmp_path)
-    report(tmp_path, (1, 2))
-    assert names(tmp_path) == ["run.1of2.json"]
+def test_parts_take_the_place_of_the_report_of_a_whole_run_together(tmp_path):
+    report(tmp_path, mapped=["a", "b"])
+    report(tmp_path, (1, 2), mapped=["a"])
+    assert names(tmp_path) == ["run.1of2.json", "run.json"]
+    report(tmp_path, (2, 2), mapped=["b"])
+    assert names(tmp_path) == ["run.1of2.json", "run.2of2.json"]
 
 
-def test_what_is_left_to_try_again_stays_while_one_of_its_lists_is_tried(tmp_path):
-    report(tmp_path, (1, 2), ["a"])
+def test_reports_of_parts_stay_while_what_one_could_not_map_is_tried_again(tmp_path):
+    report(tmp_path, (1, 2), ["a"], ["c"])
     report(tmp_path, (2, 2), ["b"])
-    report(tmp_path)
-    assert names(tmp_path) == ["failed.1of2.csv", "failed.2of2.csv", "run.json"]
+    report(tmp_path, mapped=["a"])
+    assert names(tmp_path) == ["failed.1of2.csv", "failed.2of2.csv", "run.1of2.json", "run.2of2.json", "run.json"]
+
+
+def test_a_list_that_is_tried_stays_if_a_signal_ends_the_run(tmp_path):
+    report(tmp_path, refused=["a", "b"])
+    report(tmp_path, (1, 2), ["c"])
+    report(tmp_path, stopped=True, mapped=["a", "b", "c"])
+    assert names(tmp_path) == ["failed.1of2.csv", "failed.csv", "run.1of2.json", "run.json"]
+    report(tmp_path, mapped=["a", "b", "c"])
+    assert names(tmp_path) == ["run.json"]
+
+
+def test_a_file_that_only_looks_like_a_report_of_another_cut_stays(tmp_path):
+    (tmp_path / "run.1of2.json").write_text("[]")
+    report(tmp_path, mapped=["a"])
+    assert names(tmp_path) == ["run.1of2.json", "run.json"]
+
+
+def test_what_killed_runs_of_other_cuts_said_of_their_progress_goes(tmp_path):
+    for name in ("", ".1of2", ".2of3", "_other"):
+        (tmp_path / f".progress{name}.json").touch()
+    report(tmp_path, (1, 3))
+    assert names(tmp_path) == [".progress.2of3.json", ".progress_other.json", "run.1of3.json"]
+
+
+def test_a_disk_that_takes_no_report_is_one_line(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hpcseg.mapping.report.publish", full)
+    with pytest.raises(StoreError, match="reports cannot be written: No space left on device"):
+        report(tmp_path)
 
 
 def test_all_parts_are_read_as_one_run(tmp_path):

@@ -88,7 +88,8 @@ def settle(comm: Comm, pulse: Pulse, options: Options, route: Route) -> Settled:
     on_root(comm, lambda: check_identities(paths, identities, stored))
     pulse.step()
     done = find_done(comm, pulse, layouts, stored)
-    on_root(comm, lambda: check_space(options.out, [layout for layout, old in zip(layouts, stored, strict=True) if old is None]))
+    new = [layout for layout, old in zip(layouts, stored, strict=True) if old is None]
+    on_root(comm, lambda: check_space(options.out, new, paths if options.overwrite else ()))
     plan = plan_tiles(comm, scenes, layouts, done, route.price)
     asked = {entry.name: entry for entry in entries}
     return Settled(scenes, layouts, identities, values, paths, plan, refused, asked, notes, recipe)

@@ -132,7 +132,7 @@ def settle(comm: Comm, pulse: Pulse, teacher: Teacher, options: LabelOptions) ->
     waiting = [layout for layout, tiles in zip(layouts, done, strict=True) if not tiles.all()]
     scratch = [_scratch_layout(layout, step) for layout in waiting for step in teacher.steps if step.scratch]
     pictures = [Layout(layout.grid, layout.chunk, tuple(sorted(set(teacher.picture)))) for layout in waiting if teacher.picture]
-    on_root(comm, lambda: check_space(options.out, new + scratch + pictures))
+    on_root(comm, lambda: check_space(options.out, new + scratch + pictures, paths if options.overwrite else ()))
     plan = plan_tiles(comm, scenes, layouts, done)
     return Settled(scenes, layouts, identities, values, paths, plan, refused, asked, []), done
 
@@ -174,7 +174,7 @@ def _reduce(
     for step in teacher.steps[:-1]:
         way = _way(teacher, step, options, settled, plan, reduced)
         reduced = _run_step(comm, pulse, step, way, options, settled, reduced)
-    earlier = share_out(comm, list(zip(settled.paths, waiting, strict=True)), lambda each: _earlier_fit(*each))
+    earlier = share_out(comm, settled.paths, lambda path: "" if options.overwrite else _earlier_fit(path))
     for k, text in enumerate(earlier):
         if not waiting[k]:
             reduced.fits[k] = json.loads(text)
@@ -208,7 +208,7 @@ def _begin(
     return fits, unread
 
 
-def _earlier_fit(path: Path, waiting: bool) -> str:
+def _earlier_fit(path: Path) -> str:
     """What the steps found when a file was made, "" if there is none."""
     return store.read(path).attributes.get("fit", "{}") if path.exists() else ""
 

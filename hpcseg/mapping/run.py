@@ -21,9 +21,9 @@ from hpcseg.environment import peak_memory, phase, proportional_memory, startup
 from hpcseg.errors import ReadError
 from hpcseg.mapping.options import MapOptions
 from hpcseg.mapping.report import RankReport, Summary, user
-from hpcseg.mapping.settle import Settled
+from hpcseg.mapping.settle import Settled, remove_earlier
 from hpcseg.mapping.writer import Writer, access_of
-from hpcseg.mpi import Comm, Pulse
+from hpcseg.mpi import Comm, Pulse, on_root
 from hpcseg.partition import Plan
 from hpcseg.progress import Progress
 from hpcseg.raster import CellCache, Scene, Values, set_block_cache
@@ -67,7 +67,9 @@ class Pass:
 
 @phase("files")
 def open_files(comm: Comm, pulse: Pulse, settled: Settled, options: MapOptions, mapper: Mapper) -> Writer:
-    """The prediction files of a run, made where they are not there yet. Collective over the owners of each."""
+    """The prediction files of a run, made where they are not there yet; with `overwrite` none is. Collective. Raises StoreError."""
+    if options.overwrite:
+        on_root(comm, lambda: remove_earlier(settled.paths))
     attributes, access = _attributes(options, mapper), access_of(options)
 
     def create(scene: int) -> None:

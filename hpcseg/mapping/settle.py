@@ -92,7 +92,8 @@ def open_scenes(
 
 @phase("earlier")
 def find_earlier(comm: Comm, out: Path, paths: Sequence[Path], overwrite: bool) -> list[store.Stored | None]:
-    """What is there from an earlier run; with `overwrite` it is removed. Collective. Raises UsageError for files that are not ours."""
+    """What is there from an earlier run, to be continued; nothing with `overwrite`, which has `remove_earlier` remove it once all is known
+    to fit. Collective. Raises UsageError for files that are not ours."""
 
     names = {path.stem for path in paths}
 
@@ -104,7 +105,7 @@ def find_earlier(comm: Comm, out: Path, paths: Sequence[Path], overwrite: bool) 
                 # Jobs over other parts of the scenes may be at work in this folder.
                 if left.name.lstrip(".").rpartition(".h5")[0].removesuffix(".scratch") in names:
                     left.unlink()
-            return [_is_there(path, overwrite) for path in paths]
+            return [_is_there(path) and not overwrite for path in paths]
         except OSError as error:
             raise StoreError(f"{out}: cannot be written: {error.strerror}") from error
 
@@ -127,12 +128,19 @@ def find_earlier(comm: Comm, out: Path, paths: Sequence[Path], overwrite: bool) 
     return [each for each in found if not isinstance(each, str)]
 
 
-def _is_there(path: Path, overwrite: bool) -> bool:
-    """Whether a map is there from an earlier run; with `overwrite` it is removed."""
+def _is_there(path: Path) -> bool:
     step()
-    if overwrite:
-        path.unlink(missing_ok=True)
     return path.exists()
+
+
+def remove_earlier(paths: Sequence[Path]) -> None:
+    """Remove the maps of an earlier run, of which another takes the place. Raises StoreError."""
+    for path in paths:
+        step()
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be removed: {error.strerror}") from error
 
 
 def check_identities(paths: Sequence[Path], identities: Sequence[dict], stored: Sequence[store.Stored | None]) -> None:
@@ -190,8 +198,10 @@ def check_stripe(layouts: Sequence[Layout], stripe: int) -> None:
             raise UsageError(f"--stripe {stripe}: {chunk}, do not fill it: a --core of 1024 or 2048 does")
 
 
-def check_space(out: Path, new: Sequence[Layout]) -> None:
-    """Refuse a run that cannot fit on the disk. new: of files that are not there yet. Raises StoreError."""
+def check_space(out: Path, new: Sequence[Layout], replaced: Sequence[Path] = ()) -> None:
+    """Refuse a run that cannot fit on the disk. new: of files that are not there yet. replaced: files that may make room for them.
+    Raises StoreError."""
     need, free = sum(layout.nbytes for layout in new), shutil.disk_usage(out).free
+    free += sum(512 * path.stat().st_blocks for path in replaced if path.is_file())
     if need > free:
         raise StoreError(f"{out}: the maps need {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free: make room or choose another --out")

@@ -110,6 +110,14 @@ def test_another_map_of_the_same_name_is_refused_with_what_differs(folder, run, 
     assert run(options(folder, overwrite=True, **changes)).planned_tiles > 0
 
 
+def test_a_map_that_is_to_be_replaced_stays_until_all_else_is_known_to_fit(folder, run):
+    run(options(folder))
+    before = (folder / "out" / "a.h5").read_bytes()
+    with pytest.raises(UsageError, match="--stripe 1: chunks of 96x96"):
+        run(options(folder, overwrite=True, core=96, stripe=1))
+    assert (folder / "out" / "a.h5").read_bytes() == before
+
+
 def test_a_map_by_another_model_is_refused(folder, run, make_model):
     run(options(folder))
     make_model(folder / "other", seed=1)
@@ -146,6 +154,13 @@ def test_maps_that_are_there_already_need_no_more_space(folder, run, monkeypatch
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(mapping.shutil, "disk_usage", lambda path: usage(10**6, 10**6, 0))
     assert run(options(folder)).exit_code == 0
+
+
+def test_maps_that_are_replaced_make_room_for_those_that_replace_them(folder, run, monkeypatch):
+    run(options(folder))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(mapping.shutil, "disk_usage", lambda path: usage(10**6, 10**6, 0))
+    assert run(options(folder, overwrite=True)).planned_tiles == 12
 
 
 def test_scenes_that_do_not_fit_are_named_and_the_others_run(folder, run, make_scene):

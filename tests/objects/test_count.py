@@ -56,6 +56,14 @@ def pixels_of(path):
     return [(float(row["row"]), float(row["col"])) for row in table(path)]
 
 
+def test_what_does_not_fit_is_refused_before_an_earlier_count_is_replaced(scenes, run, tmp_path):
+    run(scenes)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(UsageError, match=r"--density 0\.1: wanted cells no smaller than a pixel"):
+        run(scenes, choice=Choice(density=0.1), overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
 @pytest.mark.parametrize(("core", "tile"), [(64, 32), (128, 1024)])
 def test_points_on_tile_corners_and_edges_are_each_found_once(scenes, run, tmp_path, core, tile):
     told = run(scenes, choice=Choice(tile=tile), core=core)

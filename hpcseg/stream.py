@@ -58,10 +58,12 @@ class Item:
 
 @dataclass
 class Seconds:
-    """Busy seconds of each stage, summed over its threads; wait: of engine threads without input. wall: of the whole stream."""
+    """Busy seconds of each stage, summed over its threads; wait: of engine threads without input. wall: of the whole stream.
+    first: of forward, each engine thread's first window, which also touches the memory that all later ones find in place."""
 
     read: float = 0.0
     forward: float = 0.0
+    first: float = 0.0
     write: float = 0.0
     wait: float = 0.0
     wall: float = 0.0
@@ -230,9 +232,14 @@ class Stream:
             if item is None:
                 self._ready.put(None)
                 return
+            first = not taken
             taken[:] = [item]
             yield item
-            self._add(forward=time.perf_counter() - begin)
+            spent = time.perf_counter() - begin
+            self._add(forward=spent)
+            if first:
+                with self._lock:
+                    self.seconds.first += spent
 
     def _add(self, **seconds: float) -> None:
         with self._lock:

@@ -189,6 +189,7 @@ def test_busy_seconds_of_each_stage_are_told(source_of):
     assert seconds.forward >= 24 * 0.002
     assert seconds.write >= 29 * 0.001
     assert min(seconds.read, seconds.wait) > 0
+    assert 0 < seconds.first < seconds.forward
     assert seconds.wall >= seconds.write
 
 

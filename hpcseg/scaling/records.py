@@ -50,6 +50,7 @@ class Row(Case, frozen=True, kw_only=True):
     wall: from the launcher's start to its end. seconds: of the program's own clock, what opens and merges included. work: the tile loops
     (of all passes), or the epochs, of the slowest rank. startup: wall - seconds; of count the search in its maps too, of train the reading.
     read: decoding and preparing windows = decode + preprocess. forward: network, teacher's kernels, or training's computing.
+    first: of forward, each engine thread's first window.
     wait: engine threads without input; in training, for data. write: labels to files. averaging: of gradients.
     reduce: seconds - work: what ranks do together before, between and after their tile loops.
     useful: of each rank, outside of what ranks do together: its tile loops; in training, its computing. mapped_mpx: its megapixels.
@@ -71,6 +72,7 @@ class Row(Case, frozen=True, kw_only=True):
     decode: float = 0.0
     preprocess: float = 0.0
     forward: float = 0.0
+    first: float = 0.0
     write: float = 0.0
     wait: float = 0.0
     averaging: float = 0.0

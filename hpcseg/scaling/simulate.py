@@ -130,7 +130,8 @@ def load_of(archive: Archive, rates: Rates, ranks: int, scheme: Scheme, random: 
         read = read_together(archive, np.bincount(owner, minlength=ranks), base)
     else:
         read = np.bincount(owner, weights=alone, minlength=ranks)
-    return Load(rates.seconds(tiles, archive.window, of_rank, read) * pace, read, of_rank)
+    seconds = rates.seconds(tiles, archive.window, of_rank, read) + rates.touch * archive.window * (tiles > 0)
+    return Load(seconds * pace, read, of_rank)
 
 
 def read_alone(archive: Archive) -> np.ndarray:

@@ -98,7 +98,8 @@ def read_run(case: Case, out: Path) -> dict[str, Any]:
 def _tell_map(case: Case, out: Path) -> dict[str, Any]:
     summary = msgspec.json.decode((out / "run.json").read_bytes(), type=LabelSummary if case.stage == "label" else Summary)
     grid = store.read(min(out.glob("*.h5"))).layout.grid
-    total = {name: sum(rank.seconds.get(name, 0.0) for rank in summary.ranks) for name in ("read", "decode", "forward", "write", "wait")}
+    stages = ("read", "decode", "forward", "first", "write", "wait")
+    total = {name: sum(rank.seconds.get(name, 0.0) for rank in summary.ranks) for name in stages}
     loops = [rank.seconds.get("wall", 0.0) for rank in summary.ranks]
     tiles = sum(rank.tiles - rank.empty for rank in summary.ranks)
     return total | {

@@ -67,7 +67,7 @@ def simulation_lines(
         "simulated=1",
         f"scenes={archive.scenes}  height={archive.height} px  width={archive.width} px  core={archive.core} px  halo={archive.halo} px",
         f"pixels={pixels / 1e6:.0f} Mpx  tiles={archive.scenes * int(archive.work().cost.sum())}",
-        "  ".join(f"{name}={1e9 * getattr(rates, name):.3f} ns/px" for name in ("decode", "prepare", "forward", "write")),
+        "  ".join(f"{name}={1e9 * getattr(rates, name):.3f} ns/px" for name in ("decode", "prepare", "forward", "write", "touch")),
         f"stored={rates.stored:.3f} B/px  spread={100 * rates.spread:.2f} %  start={rates.start:.2f} s",
     ]
     if math.isfinite(limit):

@@ -59,6 +59,12 @@ def test_the_time_of_one_rank_is_the_sum_of_its_pixels():
     assert found.makespan == pytest.approx(found.loops + 3.0)
 
 
+def test_each_rank_that_has_tiles_touches_its_first_window_once():
+    rates = replace(RATES, touch=200e-9)
+    longer = [simulate(ONE, rates, ranks).loops - simulate(ONE, RATES, ranks).loops for ranks in (1, 2, 64, 128)]
+    assert longer == pytest.approx([736**2 * 200e-9] * 4)
+
+
 def test_windows_are_full_at_the_edges_of_a_scene_and_cores_are_not():
     ragged, windows = Archive(1, 4096, 4097, 512, 112), replace(RATES, decode=0, write=0)
     assert ragged.core_pixels().sum() == 4096 * 4097

@@ -10,7 +10,7 @@ from hpcseg.scaling.costs import Rates, calibrate, kinds, the_kind
 from hpcseg.scaling.simulate import Archive, simulate
 from hpcseg.scaling.validate import check_lines, validate
 
-TRUE = Rates(decode=9e-9, prepare=4e-9, forward=140e-9, write=2e-9)
+TRUE = Rates(decode=9e-9, prepare=4e-9, forward=140e-9, write=2e-9, touch=180e-9)
 
 
 def made_row(ranks: int = 1, tile: int = 512, **changes):
@@ -18,13 +18,15 @@ def made_row(ranks: int = 1, tile: int = 512, **changes):
     archive = Archive(1, 4096, 4096, tile, 112)
     windows, kept = archive.grid.size * archive.window, 4096**2
     parts = {"decode": TRUE.decode * kept, "preprocess": TRUE.prepare * windows, "write": TRUE.write * kept, "wait": 0.0}
-    parts |= {"work": simulate(archive, TRUE, ranks).loops, "computed_mpx": windows / 1e6}
+    first = (TRUE.forward + TRUE.touch) * archive.window
+    parts |= {"forward": TRUE.forward * windows + ranks * TRUE.touch * archive.window, "first": ranks * first}
+    parts |= {"work": simulate(archive, TRUE, ranks).loops, "computed_mpx": windows / 1e6, "tiles": archive.grid.size}
     return make_row(ranks=ranks, tile=tile, **(parts | changes))
 
 
 def test_rates_are_found_from_one_rank_and_one_size_of_tile():
     found = calibrate([made_row()], 512)
-    for name in ("decode", "prepare", "forward", "write"):
+    for name in ("decode", "prepare", "forward", "write", "touch"):
         assert getattr(found, name) == pytest.approx(getattr(TRUE, name))
     assert found.stored == pytest.approx(14e6 / 4096**2)
     assert found.start == pytest.approx(9.0 - made_row().work)
@@ -34,6 +36,11 @@ def test_a_gpu_works_beside_the_readers():
     found = calibrate([made_row(gpu="NVIDIA H200", forward=2.0)], 512)
     assert not found.shared
     assert found.forward == pytest.approx(2.0 / (64 * 736**2))
+    assert found.touch == 0.0
+
+
+def test_a_thread_s_only_window_tells_nothing_of_its_first_touch():
+    assert calibrate([made_row(threads=64)], 512).touch == 0.0
 
 
 def test_all_other_runs_are_foretold():

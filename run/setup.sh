@@ -56,7 +56,7 @@ fi
 python_ready || die "$python is not a Python of 3.10 or later with venv and headers; set PYTHON."
 
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
-# Compiling all of torch's Python files would take longer than everything else: what is imported is compiled when it is first used.
+# Compiling all of torch's Python files would take longer than everything else: what commands import is compiled at the end.
 install() { pip install --no-compile "$@"; }
 browser() {
     [ -n "${BROWSER:-}" ] || return 0
@@ -132,7 +132,12 @@ fi
 say "installing hpcseg"
 install --no-build-isolation "$wheels"/*.whl -e ".[test]"
 say "checking"
-"$venv/bin/python" -c "import h5py, mpi4py, numba, torch; from osgeo import gdal_array; import horovod.torch; assert h5py.get_config().mpi, 'h5py is serial'" \
+# Compiled here and now: ranks start at once then, also of users who cannot write here, or whose Python is told to write nothing.
+env -u PYTHONDONTWRITEBYTECODE "$venv/bin/python" -c "
+import importlib, h5py, horovod.torch, hpcseg.launch
+from osgeo import gdal_array
+for name in hpcseg.launch.COMMANDS: importlib.import_module('hpcseg.cli.' + name)
+assert h5py.get_config().mpi, 'h5py is serial'" \
     || die "what was installed does not work (see above); remove $wheels and $venv, then run this again."
 printf '%s' "$stamp" >"$venv/.setup"
 browser

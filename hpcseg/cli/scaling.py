@@ -97,7 +97,7 @@ def _data(stages: tuple[str, ...], scenes: tuple[str, ...], labels: tuple[str, .
     """Given scenes; their order of tiles is what their files make it."""
     if len(partitions) > 1:
         raise UsageError(f"--partitions {','.join(partitions)}: given scenes are in blocks or in strips already; wanted one name")
-    found = tuple(entry.source for entry in list_scenes(list(scenes)))
+    found = tuple("+".join(entry.parts) for entry in list_scenes(list(scenes)))
     if "train" in stages and len(labels) != len(found):
         raise UsageError(f"train: {len(found)} scenes and {len(labels)} --labels, wanted labels of each")
     return Data(found, labels)
@@ -116,6 +116,8 @@ def _check(given: tuple[Any, ...], known: tuple[str, ...], what: str) -> None:
 @click.option("--tile", type=click.IntRange(1), default=512, show_default=True, help="The one size of tile whose runs give the rates.")
 @click.option("--validate", "checked", is_flag=True, help="Instead: foretell all runs of the study from those, and print the errors.")
 @click.option("--precision", default="", help="Of the runs that give the rates, if there are several.")
+@click.option("--partition", default="", help="Likewise: hilbert or rows.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Likewise: of a rank.")
 @click.option("--ranks", type=Words(int, "1,28"), default="1,28,1024,27360", show_default=True, metavar="N,...")
 @click.option("--schemes", type=Words(str, "spans,cyclic"), default=",".join(SCHEMES), show_default=True, metavar="NAME,...",
               help="Who gets which tile: spans, as hpcseg does; one in turn (cyclic); whoever is free (dynamic).")
@@ -150,9 +152,10 @@ def _foretell(rows: list[Row], tile: int, seed: int, schemes: tuple[Any, ...], r
     _check(schemes, SCHEMES, "--schemes")
     if min(ranks) < 1:
         raise UsageError(f"--ranks {','.join(map(str, ranks))}: wanted numbers of 1 or more")
-    kind, own = the_kind(rows, given["precision"])
+    kind, own = the_kind(rows, **{name: given[name] for name in ("precision", "partition", "threads")})
     found = calibrate(own, tile)
-    rates = replace(found, forward=found.forward / given["pace"], start_log=given["start_log"], tile_spread=given["tile_spread"])
+    network = {name: getattr(found, name) / given["pace"] for name in ("forward", "touch")}
+    rates = replace(found, **network, start_log=given["start_log"], tile_spread=given["tile_spread"])
     halo = own[0].halo if given["halo"] is None else given["halo"]
     tilt = TILT if given["swath"] else 0.0
     archive = Archive(given["scenes"], given["height"], given["width"], given["core"], halo, tilt, kind.partition == "rows")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from hpcseg.errors import UsageError
 from hpcseg.scaling.records import Row, counted
+
+_TYPICAL = ("decode", "prepare", "forward", "write", "touch", "stored", "start")
 
 
 @dataclass(frozen=True)
@@ -65,39 +67,41 @@ def kinds(rows: Iterable[Row]) -> dict[Kind, list[Row]]:
     return found
 
 
-def the_kind(rows: Iterable[Row], precision: str = "") -> tuple[Kind, list[Row]]:
-    """The only kind in a table, or the only one of a precision. Raises UsageError."""
-    found = {kind: own for kind, own in kinds(rows).items() if precision in ("", kind.precision)}
+def the_kind(rows: Iterable[Row], **wanted: object) -> tuple[Kind, list[Row]]:
+    """The only kind in a table, or the only one with fields of those values, "" and 0 = any. Raises UsageError."""
+    chosen = {name: value for name, value in wanted.items() if value}
+    found = {kind: own for kind, own in kinds(rows).items() if all(getattr(kind, name) == value for name, value in chosen.items())}
     if len(found) != 1:
         what = "; ".join(map(str, found)) or "none"
-        raise UsageError(f"runs of predict over synthetic scenes of one kind are wanted, here are: {what}. --precision chooses")
+        raise UsageError(f"runs of predict over synthetic scenes of one kind are wanted, here are: {what}. --{', --'.join(wanted)} choose")
     return next(iter(found.items()))
 
 
 def calibrate(rows: Iterable[Row], tile: int) -> Rates:
-    """Rates from the runs of one kind on one rank with one size of tile, of which medians are taken. Raises UsageError.
-
-    Where stages share a rank's cores, their clocks run on while others have the core: reading and writing come first there and are
-    believed, the rest of the tile loop is the network's. A GPU takes windows in batches, in which there is no first one.
-    """
+    """Rates from the runs of one kind on one rank with one size of tile: medians over the runs. Raises UsageError."""
     chosen = [row for row in rows if row.ranks == 1 and row.tile == tile]
     if not chosen:
         raise UsageError(f"no runs on 1 rank with tiles of {tile} px to calibrate on: run hpcseg scaling strong predict with them first")
-    first = chosen[0]
+    each = [rates_of(row) for row in chosen]
+    typical = {name: median(getattr(rates, name) for rates in each) for name in _TYPICAL}
+    return replace(each[0], **typical, spread=float(np.std(np.log([row.work / row.computed_mpx for row in chosen]))))
 
-    def typical(value: str) -> float:
-        return median(getattr(row, value) for row in chosen)
 
-    shared = not first.gpu
-    computed, kept = typical("computed_mpx") * 1e6, typical("mpx") * 1e6
-    busy = typical("decode") + typical("preprocess") + typical("write") + typical("wait")
-    excess = median(map(first_excess, chosen)) if shared else 0.0
-    forward = typical("work") - busy - excess if shared else typical("forward")
-    logs = np.log([row.work for row in chosen])
+def rates_of(row: Row) -> Rates:
+    """What one run on one rank tells.
+
+    Where stages share a rank's cores, their clocks run on while others have the core: reading and writing come first there and are
+    believed, the rest of the tile loop is the network's. A GPU takes windows in batches, in which there is no first one, and has a reader
+    for each thread but one, whose seconds are side by side.
+    """
+    shared, readers = not row.gpu, 1 if not row.gpu else max(1, row.threads - 1)
+    computed, kept = row.computed_mpx * 1e6, row.mpx * 1e6
+    excess = first_excess(row) if shared else 0.0
+    forward = row.work - row.decode - row.preprocess - row.write - excess if shared else row.forward
     return Rates(
-        decode=typical("decode") / kept, prepare=typical("preprocess") / computed, forward=max(0.0, forward) / computed,
-        write=typical("write") / kept, touch=excess * first.tiles / computed, stored=typical("input_mb") * 1e6 / kept, shared=shared,
-        start=median(row.wall - row.work for row in chosen), spread=float(np.std(logs)),
+        decode=row.decode / readers / kept, prepare=row.preprocess / readers / computed, forward=max(0.0, forward) / computed,
+        write=row.write / kept, touch=excess * row.tiles / computed, stored=row.input_mb * 1e6 / kept, shared=shared,
+        start=row.wall - row.work,
     )  # fmt: skip
 
 

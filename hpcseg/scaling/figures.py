@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from hpcseg.products.charts import Axis, Chart, Series, draw_lines, draw_shares
-from hpcseg.scaling.model import Fit, Spread, efficiency, fit, karp_flatt, pop_of, speed_up, spread_of
+from hpcseg.scaling.model import Fit, Spread, comparable_seconds, efficiency, fit, karp_flatt, pop_of, spread_of
 from hpcseg.scaling.records import Case, Mode, Row, Stage
 from hpcseg.scaling.told import PARTS
 
@@ -20,12 +20,14 @@ Value = Callable[[Row], float]
 
 
 class Point(NamedTuple):
-    """A number of ranks. Spreads are over repeats. speed: weak, scaled by the work: efficiency * ranks."""
+    """A number of ranks. Spreads are over repeats. wall: from the launcher's start to its end. speed: efficiency * ranks. judged: seconds
+    that the efficiency is of, see comparable_seconds."""
 
     ranks: int
     runs: list[Row]
     work: Spread
-    seconds: Spread
+    judged: Spread
+    wall: Spread
     mpx: Spread
     km2: Spread
     speed: Spread
@@ -57,24 +59,20 @@ def _names(cases: Sequence[Case]) -> list[str]:
 
 def _curve(case: Case, name: str, by_ranks: Mapping[int, list[Row]]) -> Curve:
     base = min(by_ranks)
-    first = spread_of(row.work for row in by_ranks[base]).median
-    points = [_point(case.mode, ranks, runs, base, first) for ranks, runs in by_ranks.items()]
-    found = fit(case.mode, [p.ranks for p in points], [p.work.median for p in points]) if len(points) > 1 else None
+    points = [_point(case.mode, ranks, runs, base, by_ranks[base]) for ranks, runs in by_ranks.items()]
+    found = fit(case.mode, [p.ranks for p in points], [p.judged.median for p in points]) if len(points) > 1 else None
     return Curve(case, name, points, found)
 
 
-def _point(mode: Mode, ranks: int, runs: list[Row], base: int, first: float) -> Point:
-    """first: seconds of the tile loops on the fewest ranks, `base`."""
-
-    def speed_of(seconds: float) -> float:
-        return ranks * efficiency(mode, first, seconds, ranks, base) if mode == "weak" else speed_up(first, seconds, base)
-
-    work, pops = spread_of(row.work for row in runs), [pop_of(row) for row in runs]
-    speed = Spread(speed_of(work.median), speed_of(work.most), speed_of(work.least), len(runs))
+def _point(mode: Mode, ranks: int, runs: list[Row], base: int, first: list[Row]) -> Point:
+    """first: the runs on the fewest ranks, `base`."""
+    judged, pops = spread_of(comparable_seconds(runs, first)), [pop_of(row) for row in runs]
+    of_base = median(comparable_seconds(first, first))
+    speeds = [ranks * efficiency(mode, of_base, each, ranks, base) for each in (judged.median, judged.most, judged.least)]
     return Point(
-        ranks, runs, work, spread_of(row.seconds for row in runs), spread_of(row.mpx_per_s for row in runs),
-        spread_of(row.km2_per_s for row in runs), speed, efficiency(mode, first, work.median, ranks, base),
-        karp_flatt(speed.median, ranks), median(each.balance for each in pops), median(each.communication for each in pops),
+        ranks, runs, spread_of(row.work for row in runs), judged, spread_of(row.wall for row in runs),
+        spread_of(row.mpx_per_s for row in runs), spread_of(row.km2_per_s for row in runs), Spread(speeds[0], speeds[1], speeds[2], len(runs)),
+        speeds[0] / ranks, karp_flatt(speeds[0], ranks), median(each.balance for each in pops), median(each.communication for each in pops),
     )  # fmt: skip
 
 
@@ -138,7 +136,7 @@ def _draw_speed_up(curves: Sequence[Curve], published: Sequence[Series]) -> Char
     series = [_series(each, lambda point: point.speed) for each in curves]
     if main.fit is not None and main.fit.error == main.fit.error:
         ranks = np.geomspace(main.points[0].ranks, most, 30)
-        base = main.fit.seconds(main.points[0].ranks) / main.points[0].ranks
+        base = main.fit.seconds(main.points[0].ranks) * main.points[0].ranks
         series.append(Series("fit a + b/p", ranks.tolist(), [base / main.fit.seconds(p) for p in ranks], style="fit"))
     series += [*near, _ideal(main, lambda point: float(point.ranks), 1)]
     return draw_lines("Speed-up", _ranks_axis(curves, [x for each in near for x in each.x]), Axis("speed-up", log=True), series)

@@ -65,6 +65,15 @@ def karp_flatt(speed: float, ranks: int) -> float:
     return (1 / speed - 1 / ranks) / (1 - 1 / ranks) if ranks > 1 else float("nan")
 
 
+def comparable_seconds(rows: Sequence[Row], base: Sequence[Row]) -> list[float]:
+    """Seconds of each run, as its efficiency over those of `base` is judged by. Weak: scaled to the work that a rank had there, as scenes
+    that are given, and samples that a split gives, are never quite as many more as ranks."""
+    if rows[0].mode == "strong":
+        return [row.work for row in rows]
+    share = median(row.mpx / row.ranks for row in base)
+    return [row.work * share / (row.mpx / row.ranks) for row in rows]
+
+
 def pop(useful: Sequence[float], seconds: float) -> Pop:
     """Load balance = mean / largest useful time of the ranks, communication efficiency = largest useful / run time; nan without any."""
     if not useful or max(useful) <= 0 or seconds <= 0:

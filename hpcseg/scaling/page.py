@@ -90,7 +90,7 @@ def _published(mode: str, stage: str) -> list[Series]:
 
 def _figure_8() -> Series:
     told = [(float(each.edge), each.gb_per_s) for each in resflow.FIGURE_8]
-    return Series("RESFlow, Fig. 8", [edge for edge, _ in told], [rate for _, rate in told], style="published")
+    return Series("RESFlow, Fig. 8, GB/s", [edge for edge, _ in told], [rate for _, rate in told], style="published")
 
 
 def _read_runs(folder: Path) -> list[tuple[str, Any]]:
@@ -155,7 +155,7 @@ def fit_values(curve: Curve) -> dict[str, Any]:
     most = curve.points[-1].ranks
     return {
         "what": f"{curve.case.mode} {curve.case.stage}, {curve.name}", "ranks": ", ".join(f"{point.ranks}" for point in curve.points),
-        "fit": curve.fit, "largest": max(abs(r) / p.work.median for r, p in zip(curve.fit.residuals, curve.points, strict=True)),
+        "fit": curve.fit, "largest": max(abs(r) / p.judged.median for r, p in zip(curve.fit.residuals, curve.points, strict=True)),
         "ahead": [(k * most, curve.fit.seconds(k * most)) for k in _AHEAD],
     }  # fmt: skip
 

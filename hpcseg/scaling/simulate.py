@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -22,6 +22,7 @@ from hpcseg.tiles import Grid, hilbert_order, row_order
 Scheme = Literal["spans", "cyclic", "dynamic"]
 SCHEMES = get_args(Scheme)
 _STEP = 100
+_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def read_together(archive: Archive, tiles: np.ndarray, base: np.ndarray) -> np.n
 def whole_rows(archive: Archive, owner: np.ndarray, tile: np.ndarray, ranks: int) -> np.ndarray:
     """Pixels of the rows of tiles that each rank has any tile of, f64 (ranks,): strips come whole. owner, tile: by place in the list."""
     row = tile // archive.grid.shape[1]
-    first = np.flatnonzero(np.diff(owner, prepend=-1) | np.diff(row, prepend=-1))
+    first = np.flatnonzero((np.diff(owner, prepend=-1) != 0) | (np.diff(row, prepend=-1) != 0) | (tile == tile[0]))
     height = np.minimum(archive.core, archive.height - row[first] * archive.core)
     return np.bincount(owner[first], weights=height * float(archive.width), minlength=ranks)
 
@@ -212,7 +213,10 @@ def fair_speeds(demand: np.ndarray, limit: float) -> np.ndarray:
 
 
 def saturation(archive: Archive, rates: Rates, limit: float) -> float:
-    """Ranks from which on the file system is what all wait for: its bandwidth over what one rank moves in a second."""
-    one = load_of(archive, rates, 1, "spans", np.random.default_rng(0))
-    return limit * float(one.seconds[0]) / float(one.read[0] * rates.stored + one.kept[0] * rates.kept)
-
+    """Ranks in spans from which on the file system is what all wait for: its bandwidth over what a rank of so many moves in a second,
+    which grows with them as spans get more seams."""
+    ranks, tiles = 1.0, archive.scenes * int(np.count_nonzero(archive.work().cost))
+    for _ in range(_ROUNDS):
+        load = load_of(archive, replace(rates, spread=0.0), max(1, min(round(ranks), tiles)), "spans", np.random.default_rng(0))
+        ranks = limit * float(load.seconds.sum()) / float((load.read * rates.stored + load.kept * rates.kept).sum())
+    return ranks

@@ -9,16 +9,16 @@ from statistics import median
 import msgspec
 
 from hpcseg.scaling.costs import Rates
-from hpcseg.scaling.model import efficiency, fit, group, karp_flatt, pop_of, speed_up, spread_of
+from hpcseg.scaling.model import comparable_seconds, efficiency, fit, group, karp_flatt, pop_of, spread_of
 from hpcseg.scaling.records import Case, Row
 from hpcseg.scaling.simulate import Archive, Scheme, saturation, simulate
 
 
 def curves(rows: Iterable[Row]) -> dict[Case, dict[int, list[Row]]]:
-    """Counted runs by what is alike but for ranks (in the key 0, as are the scenes of a weak study), then by ranks, rising."""
+    """Counted runs by what is alike but for ranks (0 in the key; scenes of a weak study are those of a rank), then by ranks, rising."""
     found: dict[Case, dict[int, list[Row]]] = {}
     for case, runs in group(rows).items():
-        scenes = 0 if case.mode == "weak" else case.scenes
+        scenes = case.scenes // case.ranks if case.mode == "weak" else case.scenes
         found.setdefault(msgspec.structs.replace(case, ranks=0, scenes=scenes), {})[case.ranks] = runs
     return {case: dict(sorted(by_ranks.items())) for case, by_ranks in found.items()}
 
@@ -32,10 +32,11 @@ def _curve_lines(case: Case, by_ranks: dict[int, list[Row]]) -> list[str]:
     what = f"mode={case.mode}  stage={case.stage}  model={case.model}  tile={case.tile} px  precision={case.precision}  "
     what += f"partition={case.partition}  threads={case.threads}"
     base, work = min(by_ranks), {ranks: spread_of(row.work for row in runs) for ranks, runs in by_ranks.items()}
+    judged = {ranks: median(comparable_seconds(runs, by_ranks[base])) for ranks, runs in by_ranks.items()}
     lines = []
     for ranks, runs in by_ranks.items():
-        share = efficiency(case.mode, work[base].median, work[ranks].median, ranks, base)
-        speed = share * ranks if case.mode == "weak" else speed_up(work[base].median, work[ranks].median, base)
+        share = efficiency(case.mode, judged[base], judged[ranks], ranks, base)
+        speed = share * ranks
         balance = [pop_of(row) for row in runs]
         figures = [
             f"ranks={ranks}", f"runs={len(runs)}", f"work={work[ranks].median:.3f} s", f"least={work[ranks].least:.3f} s",
@@ -49,7 +50,7 @@ def _curve_lines(case: Case, by_ranks: dict[int, list[Row]]) -> list[str]:
             figures += [f"{name}={median(value(row) for row in runs):.3f} s" for name, value in PARTS.items()]
         lines.append("  ".join([what, *figures]))
     if len(by_ranks) > 1:
-        found = fit(case.mode, list(work), [each.median for each in work.values()])
+        found = fit(case.mode, list(judged), list(judged.values()))
         more = 2 * max(by_ranks)
         lines.append(
             f"{what}  fit_a={found.a:.4f} s  fit_b={found.b:.4f} s  left_out_error={100 * found.error:.2f} %  "
@@ -71,7 +72,7 @@ def simulation_lines(
         f"stored={rates.stored:.3f} B/px  spread={100 * rates.spread:.2f} %  start={rates.start:.2f} s",
     ]
     if math.isfinite(limit):
-        lines.append(f"file_system={limit / 1e9:g} GB/s  saturated_from={saturation(archive, rates, limit):.0f} ranks")
+        lines.append(f"file_system={limit / 1e9:g} GB/s  scheme=spans  saturated_from={saturation(archive, rates, limit):.0f} ranks")
     for p in ranks:
         for each in (simulate(archive, rates, p, scheme, limit, seed) for scheme in schemes):
             lines.append(

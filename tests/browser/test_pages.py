@@ -147,6 +147,14 @@ def test_no_table_is_cut_off_on_paper(visit, path):
     assert tab.evaluate("Math.max(...[...document.querySelectorAll('table')].map(each => each.getBoundingClientRect().right))") <= 688
 
 
+def test_what_is_folded_on_screens_is_open_on_paper(visit, study_page):
+    tab = visit(study_page, PAPER).tab
+    shown = "[...document.querySelectorAll('details table')].map(each => each.checkVisibility())"
+    assert set(tab.evaluate(shown)) == {False}
+    tab.emulate_media(media="print")
+    assert set(tab.evaluate(shown)) == {True}
+
+
 def test_a_whole_study_is_under_a_megabyte_and_tells_of_training(study_page):
     assert study_page.stat().st_size < 1_000_000
     assert "sea-ice paper, 8 GPUs 7.21 90.1 %" in read_page(study_page).text

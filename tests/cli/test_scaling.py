@@ -68,7 +68,7 @@ def test_a_simulation_says_makespan_balance_and_saturation(hpcseg, table):
     code, out, _ = hpcseg("scaling", "simulate", "--calibrate", table, *words, "--file-system", 0.03)
     assert code == 0
     assert "simulated=1" in out
-    assert "file_system=0.03 GB/s  saturated_from=" in out
+    assert "file_system=0.03 GB/s  scheme=spans  saturated_from=" in out
     assert "ranks=1  scheme=spans  makespan=14.00 s  loops=10.00 s" in out
     assert out.count("ranks=16  scheme=") == 2
 

@@ -7,6 +7,7 @@ import pytest
 from studies import invented, write_study
 
 from hpcseg.products.charts import Series
+from hpcseg.scaling import figures
 from hpcseg.scaling.figures import draw_sweep, main_curve, make_curves
 from hpcseg.scaling.records import read_rows
 from hpcseg.scaling.told import curves
@@ -30,6 +31,27 @@ def test_a_weak_study_is_judged_at_fixed_work_a_rank():
     (curve,) = make_curves(curves(rows))
     assert curve.points[1].efficiency == pytest.approx(0.8)
     assert curve.points[1].speed.median == pytest.approx(3.2)
+
+
+def test_work_that_did_not_quite_grow_with_the_ranks_is_made_up_for():
+    rows = [invented("weak", "train", p, work=10.0, mpx=mpx) for p, mpx in ((1, 12.0), (2, 22.0))]
+    (curve,) = make_curves(curves(rows))
+    assert curve.points[1].efficiency == pytest.approx(11 / 12)
+    assert curve.fit.seconds(2) == pytest.approx(10 * 12 / 11)
+
+
+def test_weak_studies_of_one_and_of_two_scenes_a_rank_are_two_curves():
+    rows = [invented("weak", "predict", p, scenes=n * p) for n in (1, 2) for p in (1, 2)]
+    assert [[point.ranks for point in curve.points] for curve in make_curves(curves(rows))] == [[1, 2], [1, 2]]
+
+
+def test_a_fit_goes_through_its_points_also_from_two_ranks_on(monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures, "draw_lines", lambda title, x, y, series: drawn.update({title: series}))
+    found = make_curves(curves([invented("strong", "predict", p, work=1 + 16 / p) for p in (2, 4, 8)]))
+    figures.draw_curves("strong", "predict", found)
+    line = next(each for each in drawn["Speed-up"] if each.style == "fit")
+    assert (line.y[0], line.y[-1]) == pytest.approx((2.0, 2 * 9 / 3))
 
 
 def test_curves_are_named_by_what_they_differ_in(tmp_path):

@@ -109,6 +109,11 @@ def test_what_spans_read_is_about_what_their_windows_touch(ranks, by_rows):
     assert told == pytest.approx(exact, rel=0.15)
 
 
+def test_strips_of_scenes_of_a_single_row_of_tiles_are_read_for_each_scene():
+    archive, tile = Archive(3, 512, 4096, 512, 112, by_rows=True), np.tile(np.arange(8), 3)
+    assert whole_rows(archive, np.zeros(24, int), tile, 1).tolist() == [3 * 512 * 4096]
+
+
 def test_handing_out_tiles_gives_each_to_whoever_is_free_first():
     seconds, pace = np.array([4.0, 1, 1, 1, 3]), np.array([1.0, 1.0])
     assert take_turns(seconds, pace).tolist() == [0, 1, 1, 1, 1]
@@ -154,6 +159,14 @@ def test_a_run_takes_no_less_than_its_bytes():
     found = simulate(archive, RATES, 64, limit=limit)
     assert found.loops >= (found.read_gb * 1e9 + 8 * 4096**2) / limit
     assert found.loops == pytest.approx((found.read_gb * 1e9 + 8 * 4096**2) / limit, rel=0.1)
+
+
+def test_seams_bring_saturation_nearer():
+    archive = Archive(16, 4096, 4096, 512, 112)
+    limit = 100 * simulate(archive, RATES, 1).demand
+    found = saturation(archive, RATES, limit)
+    assert found < 90
+    assert simulate(archive, RATES, round(found)).demand == pytest.approx(limit, rel=0.05)
 
 
 def test_the_file_system_holds_ranks_up_from_its_saturation_on():

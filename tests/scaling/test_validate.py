@@ -32,6 +32,23 @@ def test_rates_are_found_from_one_rank_and_one_size_of_tile():
     assert found.start == pytest.approx(9.0 - made_row().work)
 
 
+def test_what_an_engine_waits_for_is_in_the_clocks_of_others_already():
+    assert calibrate([made_row(wait=0.5)], 512) == calibrate([made_row()], 512)
+
+
+def test_runs_of_more_scenes_have_the_same_rates():
+    twice = {name: 2 * getattr(made_row(), name) for name in ("decode", "preprocess", "write", "mpx", "computed_mpx", "tiles", "input_mb")}
+    work = simulate(Archive(2, 4096, 4096, 512, 112), TRUE, 1).loops
+    found = calibrate([made_row(), made_row(scenes=2, work=work, forward=work - 0.5, **twice)], 512)
+    assert found.spread < 0.01
+    assert found.forward == pytest.approx(TRUE.forward, rel=0.01)
+
+
+def test_readers_beside_a_gpu_read_side_by_side():
+    one, three = (calibrate([made_row(gpu="NVIDIA H200", forward=2.0, threads=threads)], 512) for threads in (2, 4))
+    assert (one.decode, one.prepare) == pytest.approx((3 * three.decode, 3 * three.prepare))
+
+
 def test_a_gpu_works_beside_the_readers():
     found = calibrate([made_row(gpu="NVIDIA H200", forward=2.0)], 512)
     assert not found.shared
@@ -61,9 +78,14 @@ def test_precisions_are_calibrated_apart():
     rows = [made_row(), made_row(precision="fp32", work=30.0), made_row(stage="label", precision="-")]
     assert [kind.precision for kind in kinds(rows)] == ["bf16", "fp32"]
     assert [each.error for each in validate(rows, 512)] == pytest.approx([0, 0])
-    assert the_kind(rows, "fp32")[1] == rows[1:2]
-    with pytest.raises(UsageError, match="--precision chooses"):
-        the_kind(rows)
+    assert the_kind(rows, precision="fp32", partition="", threads=0)[1] == rows[1:2]
+    with pytest.raises(UsageError, match="--precision, --partition choose"):
+        the_kind(rows, precision="", partition="")
+
+
+def test_orders_of_tiles_are_told_apart():
+    rows = [made_row(), made_row(partition="rows")]
+    assert the_kind(rows, precision="bf16", partition="rows")[1] == rows[1:]
 
 
 def test_a_table_without_the_wanted_tile_is_refused():

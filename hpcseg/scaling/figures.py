@@ -69,10 +69,11 @@ def _point(mode: Mode, ranks: int, runs: list[Row], base: int, first: list[Row])
     judged, pops = spread_of(comparable_seconds(runs, first)), [pop_of(row) for row in runs]
     of_base = median(comparable_seconds(first, first))
     speeds = [ranks * efficiency(mode, of_base, each, ranks, base) for each in (judged.median, judged.most, judged.least)]
+    speed = Spread(speeds[0], speeds[1], speeds[2], len(runs))
     return Point(
         ranks, runs, spread_of(row.work for row in runs), judged, spread_of(row.wall for row in runs),
-        spread_of(row.mpx_per_s for row in runs), spread_of(row.km2_per_s for row in runs), Spread(speeds[0], speeds[1], speeds[2], len(runs)),
-        speeds[0] / ranks, karp_flatt(speeds[0], ranks), median(each.balance for each in pops), median(each.communication for each in pops),
+        spread_of(row.mpx_per_s for row in runs), spread_of(row.km2_per_s for row in runs), speed, speed.median / ranks,
+        karp_flatt(speed.median, ranks), median(each.balance for each in pops), median(each.communication for each in pops),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ mpi4py.rc.finalize = False
 from mpi4py import MPI  # noqa: E402  (the two lines above must come first: importing starts nothing)
 
 from hpcseg.environment import stop_requested  # noqa: E402  (after the import above, for the same reason)
-from hpcseg.errors import HpcsegError, UsageError  # noqa: E402  (the same)
+from hpcseg.errors import HpcsegError, StoppedError, UsageError  # noqa: E402  (the same)
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -165,6 +165,19 @@ def share_out(comm: Comm, items: Sequence[T], work: Callable[[T], U]) -> list[U]
     patient_barrier(comm)
     parts = comm.allgather(mine)
     return [parts[k % comm.size][k // comm.size] for k in range(len(items))]
+
+
+def refuse_stop(comm: Comm, stop: threading.Event, what: str) -> None:
+    """Once all ranks have come here, raise StoppedError on all of them if a signal came to any: what they found is of a part of the
+    scenes. what: that was not done. Collective."""
+    patient_barrier(comm)
+    stopped = any(comm.allgather(stop.is_set()))
+
+    def refuse() -> None:
+        if stopped:
+            raise StoppedError(f"stopped before {what}: run the same command again")
+
+    on_root(comm, refuse)
 
 
 def step() -> None:

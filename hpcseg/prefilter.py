@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from hpcseg.errors import SceneError, StoppedError
+from hpcseg.errors import SceneError
 from hpcseg.kernels.filters import BANDS, FILTERS, Filter, Prefilter
 from hpcseg.kernels.warm import compile_reading
 from hpcseg.mapping.options import MapOptions, layout_of
 from hpcseg.mapping.run import Pass, run_pass
 from hpcseg.mapping.settle import plan_tiles
-from hpcseg.mpi import Comm, Pulse, first_on_node, on_root, patient_barrier
+from hpcseg.mpi import Comm, Pulse, first_on_node, refuse_stop
 from hpcseg.raster import Scene, plain_values
 from hpcseg.share import merge_at_owners
 from hpcseg.stream import Buffer, ReduceEngine
@@ -47,21 +47,12 @@ def fit_prefilters(
     engine = CountEngine(chosen, grids, options.threads)
     way = Pass(scenes, grids, [plain_values(options.nodata_rule)] * len(scenes), plan, engine)
     _, failed = run_pass(comm, pulse, way, options)
-    patient_barrier(comm)
-    on_root(comm, _refuse_stop(any(comm.allgather(pulse.stop.is_set()))))
+    refuse_stop(comm, pulse.stop, "the prefilter was fitted to all scenes")
     mine = {scene: chosen.fit(counts.values) for scene, counts in merge_at_owners(comm, plan, engine.results()).items()}
     fits = {scene: fit for each in comm.allgather(mine) for scene, fit in each.items()}
     nothing = chosen.fit(chosen.start())
     unread = [reason for each in comm.allgather(list(failed.values())) for reason in each]
     return [Prefilter(name, fits.get(scene, nothing)) for scene in range(len(scenes))], unread
-
-
-def _refuse_stop(stopped: bool) -> Callable[[], None]:
-    def refuse() -> None:
-        if stopped:
-            raise StoppedError("stopped before the prefilter was fitted to all scenes: run the same command again")
-
-    return refuse
 
 
 def _compile(chosen: Filter) -> None:

@@ -11,7 +11,7 @@ from hpcseg.kernels.filters import Prefilter
 from hpcseg.mapping.options import MapOptions, layout_of
 from hpcseg.mapping.run import Pass, run_pass
 from hpcseg.mapping.settle import plan_tiles
-from hpcseg.mpi import Comm, Pulse, first_on_node
+from hpcseg.mpi import Comm, Pulse, first_on_node, refuse_stop
 from hpcseg.partition import Plan
 from hpcseg.raster import NodataRule, Scene, Values
 from hpcseg.share import merge_at_owners
@@ -27,7 +27,8 @@ def statistics(
     comm: Comm, pulse: Pulse, scenes: Sequence[Scene], rule: NodataRule, percentiles: Sequence[float], threads: int, cache: int,
     filters: Sequence[Prefilter | None] = (),
 ) -> tuple[list[list[BandStatistics]], list[str]]:  # fmt: skip
-    """Statistics of each band of each scene, on every rank, and what could not be read. Collective.
+    """Statistics of each band of each scene, on every rank, and what could not be read. Collective. Raises StoppedError, shared by all
+    ranks, if a signal came.
 
     Each tile of 1024 pixels is read by one rank; owners of a scene merge their counts. filters: what each scene
     passes first, () = nothing.
@@ -103,6 +104,7 @@ def _reduce(
         _, failed = run_pass(comm, pulse, Pass(scenes, grids, values, plan, engine), MapOptions((), cache=cache))
         passes.append((plan, engine.results()))
         failures += failed.values()
+    refuse_stop(comm, pulse.stop, "all scenes were counted")
     merged = {k: part for plan, parts in passes for k, part in merge_at_owners(comm, plan, parts).items()}
     everything = {k: part for each in comm.allgather(merged) for k, part in each.items()}
     missing = [k for k in chosen if k not in everything]

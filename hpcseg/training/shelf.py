@@ -14,7 +14,7 @@ from hpcseg.inference.options import Options, fixed_values
 from hpcseg.inference.prepare import open_scenes, percentile_values
 from hpcseg.kernels.filters import Prefilter
 from hpcseg.models import Model
-from hpcseg.mpi import Comm, Pulse, on_root
+from hpcseg.mpi import Comm, Pulse, on_root, refuse_stop
 from hpcseg.prefilter import check_scene, fit_prefilters
 from hpcseg.raster import (
     POINT_SUFFIXES,
@@ -84,9 +84,7 @@ def fill_shelf(comm: Comm, pulse: Pulse, settings: Settings, start: Model | None
     filters, unread = fit_prefilters(comm, pulse, prefilter, scenes, reading(settings))
     on_root(comm, lambda: _check_readable(unread))
     norm, values = normalise(comm, pulse, settings, scenes, start, filters)
-    # A stop ends statistics early: what they found then is of a part of the scenes.
-    stopped = any(comm.allgather(pulse.stop.is_set()))
-    on_root(comm, lambda: _check_stopped(stopped))
+    refuse_stop(comm, pulse.stop, "the first step")
     shelf = Shelf(samples, scenes, values, truths, cache, norm, len(refused), prefilter)
     on_root(comm, lambda: tell_split(settings, samples))
     return shelf

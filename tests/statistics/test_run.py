@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from osgeo import gdal
 
+from hpcseg.errors import StoppedError
 from hpcseg.mpi import Pulse
 from hpcseg.raster import describe
 from hpcseg.statistics import Counts, Histogram, Limits, count_scenes, statistics, summarise, tabulate
@@ -42,6 +43,14 @@ def compare(band, values, step):
     assert band.minimum == pytest.approx(values.min(), abs=step / 2 + 1e-12)
     assert band.maximum == pytest.approx(values.max(), abs=step / 2 + 1e-12)
     np.testing.assert_allclose(band.percentiles, lowest_not_exceeded(values, PERCENTILES), rtol=0, atol=step + 1e-12)
+
+
+def test_what_a_signal_cut_short_is_no_result(make_scene, tmp_path, alone):
+    stop = threading.Event()
+    stop.set()
+    scenes = [describe(str(make_scene(tmp_path / "a.tif", 64, 64)), "a")]
+    with Pulse(alone, 60.0, stop) as pulse, pytest.raises(StoppedError, match="stopped before all scenes were counted"):
+        statistics(alone, pulse, scenes, "all", PERCENTILES, 1, 1 << 26)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])

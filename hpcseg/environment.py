@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -107,6 +107,13 @@ def keep_freed_memory() -> None:
         # Of glibc's malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD.
         for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)):
             mallopt(option, value)
+
+
+def mark_begun() -> None:
+    """Tell the batch job, if this is one (slurm/job.sh), that what it was to overwrite is gone: from here on a repeat of it goes on."""
+    if path := os.environ.get("HPCSEG_BEGUN"):
+        with suppress(OSError):
+            Path(path).touch()
 
 
 def processor() -> tuple[str, set[str]]:

@@ -9,8 +9,8 @@
 #   HPCSEG_GO_ON=1   what was done but for listed failures (3) is done: for chains of jobs
 #
 # Exit codes 0, 2 and 3 are the end of a job. Any other (75: a signal; a dead rank, a lost node) and the scheduler gets it once more, if it
-# is what resumes: predict, label, count, train, gallery, or a recipe; a repeat of a command leaves --overwrite away. All else (verify,
-# export, evaluate, stats; a recipe with --overwrite) would start anew. The tasks of a Slurm job array, --array=1-N, share the scenes out,
+# is what resumes: predict, label, count, train, gallery train or assign, or a recipe; once what --overwrite replaces is gone, a repeat of a
+# command leaves it away. All else (verify, export, evaluate, stats; a recipe or gallery assign with --overwrite) would start anew. The tasks of a Slurm job array, --array=1-N, share the scenes out,
 # by HPCSEG_PART; HPCSEG_PART=3/10 sbatch ... without --array does one of ten again.
 set -euo pipefail
 HPCSEG_HOME="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -37,17 +37,22 @@ if [ -n "${SLURM_ARRAY_TASK_ID:-}" ] && { [ -z "${HPCSEG_PART:-}" ] || [ "$SLURM
     export HPCSEG_PART="$((place / step + 1))/$count"
 fi
 
-# How often this job was submitted again before. LSF does not say: a file beside the job's output counts.
-counter="${LS_SUBCWD:-.}/.hpcseg-repeats-${LSB_JOBID:-}"
+# How often this job was started before. LSF does not say: a file beside the job's output counts its starts.
+counter="${LS_SUBCWD:-.}/.hpcseg-starts-${LSB_JOBID:-}"
+[ -z "${LSB_JOBID:-}" ] || echo $(($(cat "$counter" 2>/dev/null || echo 0) + 1)) >"$counter"
 repeats() {
-    if [ -n "${LSB_JOBID:-}" ]; then cat "$counter" 2>/dev/null || echo 0; else echo "${SLURM_RESTART_COUNT:-${HPCSEG_REPEAT:-0}}"; fi
+    if [ -n "${LSB_JOBID:-}" ]; then echo $(($(cat "$counter") - 1)); else echo "${SLURM_RESTART_COUNT:-${HPCSEG_REPEAT:-0}}"; fi
 }
+# hpcseg makes this file when all that it was to overwrite is gone. PBS gives a job that is submitted again another number, but its variables.
+number="${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-${LSB_JOBID:-}}}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+[ -z "$number" ] || HPCSEG_BEGUN="$PWD/.hpcseg-begun-$number"
+export HPCSEG_BEGUN="${HPCSEG_BEGUN:-$PWD/.hpcseg-begun-${PBS_JOBID:-}}"
 submit_again() {
     if [ -n "${SLURM_JOB_ID:-}" ]; then
         # The number of one task of an array is that of the whole array.
         scontrol requeue "${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
     elif [ -n "${LSB_JOBID:-}" ]; then
-        echo $(($(repeats) + 1)) >"$counter"  # LSF itself queues it again, by its exit code
+        :  # LSF itself queues it again, by its exit code
     elif [ -n "${PBS_JOBID:-}" ]; then
         # The options of the first submission: PBS knows them, the job does not.
         HPCSEG_REPEAT=$(($(repeats) + 1)) qsub -V $(qstat -f -w "$PBS_JOBID" | sed -n 's/^ *Submit_arguments = //p')
@@ -63,17 +68,18 @@ give_up() {
 
 # A repeat goes on with what the first start has done. Of the commands of a recipe some may not have begun: there --overwrite has to stay.
 resumes=
-case "$1" in
-    predict | label | count | train | gallery)
+case "$1 ${2:-}" in
+    "gallery assign") [[ " $* " = *" --overwrite "* ]] || resumes=1 ;;
+    "predict "* | "label "* | "count "* | "train "* | "gallery train")
         resumes=1
-        if [ "$(repeats)" -gt 0 ]; then
+        if [ -e "$HPCSEG_BEGUN" ]; then
             for word in "$@"; do
                 shift
                 [ "$word" = --overwrite ] || set -- "$@" "$word"
             done
         fi
         ;;
-    *.sh) [[ " $* " = *" --overwrite "* ]] || resumes=1 ;;
+    *".sh "*) [[ " $* " = *" --overwrite "* ]] || resumes=1 ;;
 esac
 
 # A warning before the end of time may reach this shell too: it is meant for the ranks.
@@ -101,5 +107,5 @@ case "$code" in
         fi
         ;;
 esac
-rm -f "$counter"
+rm -f "$counter" "$HPCSEG_BEGUN"
 exit "$code"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcseg import store
-from hpcseg.environment import phase
+from hpcseg.environment import mark_begun, phase
 from hpcseg.errors import SceneError, StoreError, UsageError
 from hpcseg.mapping.options import MapOptions, describe_entry, differences
 from hpcseg.mpi import Comm, Pulse, on_root, share_out, step
@@ -141,6 +141,7 @@ def remove_earlier(paths: Sequence[Path]) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(f"{path} cannot be removed: {error.strerror}") from error
+    mark_begun()
 
 
 def check_identities(paths: Sequence[Path], identities: Sequence[dict], stored: Sequence[store.Stored | None]) -> None:

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from hpcseg import device, metrics
 from hpcseg.area import pixel_width_m
 from hpcseg.config import ModelSpec, encode_toml
+from hpcseg.environment import mark_begun
 from hpcseg.errors import UsageError
 from hpcseg.mapping.report import provenance
 from hpcseg.models import build, load_model
@@ -123,8 +124,10 @@ def make_folder(settings: Settings) -> None:
 
 def remove_earlier(settings: Settings) -> None:
     """Remove what an earlier run wrote into the output folder, and nothing else, if settings say so."""
-    for name in _OURS if settings.overwrite else ():
-        (settings.out / name).unlink(missing_ok=True)
+    if settings.overwrite:
+        for name in _OURS:
+            (settings.out / name).unlink(missing_ok=True)
+        mark_begun()
 
 
 def describe_model(comm: Comm, settings: Settings, shelf: Shelf, start: Model | None) -> ModelSpec:

@@ -14,6 +14,7 @@ SCRIPTS = sorted(path for path in SLURM.iterdir() if path.suffix != ".def")
 SAY = '#!/bin/bash\necho "$(basename "$0") $*" >>"$SAID"\n'
 JOB = "predict scene.tif --out maps"
 LSF = {"LSB_JOBID": "7", "HPCSEG_JOB": JOB}
+LAUNCHERS = {"cluster.sbatch": "srun", "summit.lsf": "jsrun", "polaris.pbs": "mpiexec"}
 PBS = {"PBS_JOBID": "7.host", "HPCSEG_JOB": JOB}
 
 
@@ -173,11 +174,26 @@ def test_a_recipe_is_submitted_again(site):
     assert site.calls("scontrol") == ["scontrol requeue 7"]
 
 
-@pytest.mark.parametrize(("repeat", "words"), [(0, "predict --overwrite a b.tif --out maps"), (1, "predict a b.tif --out maps")])
-def test_a_repeat_keeps_what_the_first_start_has_done(site, repeat, words):
-    site.program("srun", 'printf "%s|" "$@" >>"$SAID"')
-    site.run("cluster.sbatch", "predict", "--overwrite", "a b.tif", "--out", "maps", SLURM_JOB_ID=7, SLURM_RESTART_COUNT=repeat)
-    assert site.said.read_text().endswith(f"|hpcseg|{words.replace(' ', '|').replace('a|b', 'a b')}|")
+@pytest.mark.parametrize(("script", "job"), [("cluster.sbatch", {"SLURM_JOB_ID": 7}), ("summit.lsf", LSF), ("polaris.pbs", PBS)])
+def test_a_repeat_keeps_what_an_earlier_start_has_done_but_none_before_that_began(site, script, job):
+    """Slurm, LSF and PBS may themselves start a job again whose node is lost: then nothing has counted."""
+    site.program(LAUNCHERS[script], 'printf "%s|" "$@" >>"$SAID"; echo >>"$SAID"; [ -z "$TOUCH" ] || touch "$HPCSEG_BEGUN"; exit 75')
+    words = () if "HPCSEG_JOB" in job else ("predict", "--overwrite", "a b.tif")
+    job = job | {"HPCSEG_JOB": "predict --overwrite 'a b.tif'"} if not words else job
+    for touch in ("", "1", ""):
+        site.run(script, *words, TOUCH=touch, **job)
+    said = [line.partition("|hpcseg|")[2] for line in site.said.read_text().splitlines() if "|hpcseg|" in line]
+    assert said == ["predict|--overwrite|a b.tif|", "predict|--overwrite|a b.tif|", "predict|a b.tif|"]
+    site.program(LAUNCHERS[script], "exit 0")
+    site.run(script, *words, **job)
+    assert not list(site.folder.glob(".hpcseg*"))
+
+
+@pytest.mark.parametrize(("words", "again"), [
+    ("train G a.toml --overwrite", 1), ("assign G a.tif", 1), ("assign G a.tif --overwrite", 0), ("build a.tif --out G", 0)])
+def test_of_galleries_only_what_resumes_is_submitted_again(site, words, again):
+    site.run("cluster.sbatch", "gallery", *words.split(), SLURM_JOB_ID=7, CODE=75)
+    assert len(site.calls("scontrol")) == again
 
 
 def test_each_task_of_an_array_is_told_its_part_of_the_scenes(site):

@@ -110,12 +110,16 @@ def test_another_map_of_the_same_name_is_refused_with_what_differs(folder, run, 
     assert run(options(folder, overwrite=True, **changes)).planned_tiles > 0
 
 
-def test_a_map_that_is_to_be_replaced_stays_until_all_else_is_known_to_fit(folder, run):
+def test_a_map_that_is_to_be_replaced_stays_until_all_else_is_known_to_fit(folder, run, monkeypatch):
     run(options(folder))
     before = (folder / "out" / "a.h5").read_bytes()
+    monkeypatch.setenv("HPCSEG_BEGUN", str(folder / "begun"))
     with pytest.raises(UsageError, match="--stripe 1: chunks of 96x96"):
         run(options(folder, overwrite=True, core=96, stripe=1))
     assert (folder / "out" / "a.h5").read_bytes() == before
+    assert not (folder / "begun").exists()
+    run(options(folder, overwrite=True, core=96))
+    assert (folder / "begun").exists(), "the batch job is to know that a repeat goes on"
 
 
 def test_a_map_by_another_model_is_refused(folder, run, make_model):

@@ -160,6 +160,9 @@ def create(
             for name in layout.planes:
                 _create_plane(file, name, layout)
             _create_tables(file, layout)
+        # A node that is lost must not leave a name without a file behind it: no other start could go on from that.
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
     except (OSError, ValueError) as error:
         part.unlink(missing_ok=True)

@@ -96,7 +96,7 @@ def _prepare(question: Question) -> tuple[ModelGallery, list[Path], list[Path]]:
     if gallery.said.task == "points":
         raise UsageError(f"{question.gallery} finds points: judge each folder of hpcseg count by hpcseg evaluate FOLDER --points MARKS")
     folders = question.maps, question.mono
-    names = [{path.name for path in folder.glob("*.h5")} for folder in folders]
+    names = [{path.name for path in folder.glob("[!.]*.h5")} for folder in folders]
     both = sorted(names[0] & names[1])
     if not both:
         raise UsageError(f"{question.maps} and {question.mono} have no prediction file (*.h5) of the same name: map the same scenes")

@@ -66,7 +66,8 @@ class RankReport(msgspec.Struct):
 
 
 class Summary(msgspec.Struct):
-    """A whole run. stopped: a signal ended it before its end. precision: of a network. manifest: by scene, what its manifest says of it."""
+    """A whole run. stopped: a signal ended it before its end. precision: of a network. threads: of a rank that computed on its CPU, 0 =
+    on a GPU. manifest: by scene, what its manifest says of it."""
 
     ranks: list[RankReport]
     refused: list[tuple[str, str]]
@@ -78,6 +79,7 @@ class Summary(msgspec.Struct):
     stopped: bool
     precision: str = ""
     device: str = ""
+    threads: int = 1
     manifest: dict[str, dict[str, str]] = {}
 
     @property
@@ -158,13 +160,38 @@ def part_name(part: tuple[int, int]) -> str:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """run.json of a folder as it is written, those of all parts together: counts summed, times the longest, lists and tables joined.
-    {} where there is none. Raises UsageError for a file that is not one."""
+    """run.json of a folder as it is written, those of all parts together: counts summed, times the longest, lists and tables joined, of
+    scenes that were tried again what was found last. {} where there is none. Raises UsageError for a file that is not one."""
     try:
-        records = [json.loads(path.read_bytes()) for path in _find_reports(folder).values()]
+        paths = sorted(_find_reports(folder).values(), key=lambda path: path.stat().st_mtime_ns)
+        records = [json.loads(path.read_bytes()) for path in paths]
+        if len(records) > 1:
+            _forget_retried(records)
         return {key: _together(key, [record[key] for record in records]) for key in (records[0].keys() if records else ())}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder}/run.json: no report of a run: {error}") from error
+
+
+def count_reports(folder: Path) -> tuple[int, int]:
+    """Of the finest cut of the scenes that a report in a folder is of: how many of its parts have reported, and how many there are."""
+    cuts = [_count_parts(name) for name in _find_reports(folder)]
+    return cuts.count(max(cuts, default=1)), max(cuts, default=1)
+
+
+def _forget_retried(records: list[dict[str, Any]]) -> None:
+    """Take out of each record the scenes that a later one tells of too, but what they cost. records: the oldest first."""
+    told: set[str] = set()
+    for record in reversed(records):
+        names, refused = set(record["names"]), {name for name, *_ in record["refused"]}
+        again = told & names
+        told |= names
+        record["scenes"] -= len(again - refused)
+        record["names"] = sorted(names - again)
+        record["refused"] = [each for each in record["refused"] if each[0] not in again]
+        for rank in record["ranks"]:
+            rank["failed"] = [each for each in rank["failed"] if each[0] not in again]
+        if again and record["exit_code"] == 3 and not record["refused"] and not any(rank["failed"] for rank in record["ranks"]):
+            record["exit_code"] = 0
 
 
 def _together(key: str, values: list[Any]) -> Any:
@@ -176,7 +203,7 @@ def _together(key: str, values: list[Any]) -> Any:
         return [item for each in values for item in each]
     if first is None or isinstance(first, str):
         return first
-    return max(values) if key == "exit_code" or isinstance(first, (bool, float)) else sum(values)
+    return max(values) if key in ("exit_code", "threads") or isinstance(first, (bool, float)) else sum(values)
 
 
 def provenance() -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcseg import __version__
 from hpcseg.errors import UsageError
-from hpcseg.mapping.report import read_record
+from hpcseg.mapping.report import count_reports, read_record
 from hpcseg.mpi import Comm, Pulse, on_root, share_out
 from hpcseg.products.charts import Chart, Lane, draw_lanes, draw_shares
 from hpcseg.products.cog import text
@@ -88,7 +88,7 @@ def write_run_page(comm: Comm, pulse: Pulse, folder: Path) -> Path:
 
 def is_training(folder: Path) -> bool:
     """Whether a folder is that of one training. Raises UsageError if it is that of a gallery's."""
-    if any(folder.glob("*.h5")):
+    if any(folder.glob("[!.]*.h5")):
         return False
     if (folder / "models.toml").exists():
         raise UsageError(f"{folder}: a gallery of networks, each of a training of its own: report its folders mono and bucket_K")
@@ -97,11 +97,11 @@ def is_training(folder: Path) -> bool:
 
 def read_run(folder: Path) -> Run:
     """What is known of a run without reading its maps. Raises UsageError if there is none."""
-    paths = sorted(folder.glob("*.h5")) if folder.is_dir() else []
+    paths = sorted(folder.glob("[!.]*.h5")) if folder.is_dir() else []
     record = read_record(folder)
     if not paths and not record:
         raise UsageError(f"{folder}: no run here; wanted the folder that predict, label, count or train wrote to with --out")
-    run = Run(folder, record, "predict", paths)
+    run = Run(folder, record, "label" if "teacher" in record else "predict", paths)
     if paths:
         stored = read(paths[0])
         run.first = {key: text(value) for key, value in stored.attributes.items()}
@@ -140,7 +140,7 @@ def _title(run: Run, looks: Sequence[Look]) -> str:
 
 def _scenes(run: Run, looks: Sequence[Look]) -> tuple[str, str]:
     """How many, and the verb that goes with them."""
-    count = run.record.get("scenes", len(looks))
+    count = len(looks) or run.record.get("scenes", 0)
     return (f"{count:,} scene", "was") if count == 1 else (f"{count:,} scenes", "were")
 
 
@@ -149,11 +149,14 @@ def _states(run: Run, looks: Sequence[Look]) -> list[tuple[str, str]]:
     missing = sum(each.tiles["missing"] for each in looks)
     failed = sum(each.tiles["failed"] for each in looks)
     refused = len(run.record.get("refused", []))
+    reported, parts = count_reports(run.folder)
     states = []
     if run.record.get("stopped"):
         states.append(("warn", "stopped before its end: run the same command again to resume"))
     elif not run.record:
         states.append(("warn", "no run.json: the run goes on, or was killed; what is here comes from the maps alone"))
+    if reported < parts > 1:
+        states.append(("warn", f"{reported:,} of {parts:,} parts of the scenes have reported so far"))
     if missing:
         states.append(("warn", f"{missing:,} tiles not yet mapped"))
     if failed:
@@ -325,7 +328,7 @@ def run_methods(run: Run, looks: Sequence[Look]) -> tuple[Methods, str]:
 
 def _teacher_words(run: Run, methods: Methods) -> str:
     told = json.loads(run.first.get("teacher", "{}"))
-    name = "sfs" if told.get("method") == "sfs" else told.get("name", "")
+    name = "sfs" if told.get("method") == "sfs" else "filtered ice" if told.get("filter", "none") != "none" else told.get("name", "")
     how, papers = TEACHERS.get(name, ("", ()))
     parameters = _parameters(run)
     return f"{how}{methods.cite(papers)}" + (f" ({parameters})" if parameters else "")

@@ -43,7 +43,8 @@ NETWORKS = {
     "gallery": (_RESFLOW,),
 }
 TEACHERS = {
-    "ice": ("by brightness, against thin cloud and shadow", (_ICE,)),
+    "ice": ("by brightness", (_ICE,)),
+    "filtered ice": ("by brightness, against thin cloud and shadow", (_ICE,)),
     "water": ("by a threshold that is each scene's own", (_OTSU,)),
     "sfs": ("by a threshold on structural texture that is each scene's own", (
         "Huang, X., Zhang, L., Li, P. (2007). Classification and extraction of spatial features in urban areas using high-resolution "

@@ -96,6 +96,17 @@ def test_all_parts_are_read_as_one_run(tmp_path):
     assert found["manifest"] == {"x": {"date": "1"}, "y": {"date": "2"}}
 
 
+def test_of_scenes_that_were_tried_again_the_last_try_is_told(tmp_path):
+    for part, refused, mapped in (((1, 2), ["a", "b"], ["c"]), ((2, 2), [], ["d"]), ((1, 1), ["b"], ["a"])):
+        report(tmp_path, part, refused, mapped, scenes=len(mapped))
+    found = read_record(tmp_path)
+    assert (found["scenes"], found["names"]) == (3, ["c", "d", "a", "b"])
+    assert (found["refused"], found["exit_code"]) == ([["b", "gone"]], 3)
+    report(tmp_path, mapped=["a", "b"], scenes=2)
+    found = read_record(tmp_path)
+    assert (found["scenes"], found["refused"], found["exit_code"]) == (4, [], 0)
+
+
 def test_a_whole_run_reads_as_it_is_written(tmp_path):
     report(tmp_path, refused=["a"])
     assert read_record(tmp_path) == json.loads((tmp_path / "run.json").read_text())

@@ -147,10 +147,11 @@ def test_a_run_that_was_stopped_says_how_to_go_on(page_of):
     assert "stopped before its end: run the same command again to resume" in page_of(record(stopped=True)).text
 
 
-def test_a_teacher_is_named_with_its_rule_and_paper(page_of):
-    text = page_of(record(), model="label ice", teacher=json.dumps({"name": "ice", "water": 30})).text
+@pytest.mark.parametrize(("filtered", "how"), [("default", "by brightness, against thin cloud and shadow"), ("none", "by brightness")])
+def test_a_teacher_is_named_with_its_rule_and_paper(page_of, filtered, how):
+    text = page_of(record(), model="label ice", teacher=json.dumps({"name": "ice", "filter": filtered, "water": 30})).text
     assert "1 scene labelled by the ice teacher" in text
-    assert "by brightness, against thin cloud and shadow [2] (water 30)." in text
+    assert f"{how} [2] (filter {filtered}, water 30)." in text
     assert "arXiv:2403.13135" in text
 
 
@@ -198,6 +199,13 @@ def test_jobs_that_shared_the_scenes_have_no_speed_together(page_of):
     assert "6 ranks 3 jobs 9.00 s of the longest job" in text
     assert "Mpx/s" not in text
     assert "load balance" not in text
+
+
+def test_parts_that_have_not_reported_are_missed(page_of, tmp_path):
+    page = page_of(None)
+    (tmp_path / "run.2of10.json").write_text(json.dumps(record()))
+    assert "1 of 10 parts of the scenes have reported so far" in page_of(None).text
+    assert "parts of the scenes" not in page.text
 
 
 def test_a_gallery_of_networks_is_not_one_training(alone, tmp_path):

@@ -59,6 +59,14 @@ def usage() -> str:
     )
 
 
+def _refuse_strangers() -> None:
+    """End one of several processes of which each takes itself for all of the job; the first of them says why."""
+    if first_number(RANK) == 1:
+        print("hpcseg: the launcher starts several processes and MPI sees one: it belongs to another MPI (hpcseg doctor tells of both)",
+              file=sys.stderr)  # fmt: skip
+    sys.exit(2)
+
+
 def main() -> None:
     """Run `hpcseg COMMAND ARGUMENTS...` and exit with its code."""
     startup["interpreter"] = process_age()
@@ -91,6 +99,8 @@ def main() -> None:
 
             comm = mpi.start(local_rank)
             threads = threads or mpi.fair_threads(comm)
+        if comm.size == 1 and not first and name != "doctor":
+            _refuse_strangers()
     set_environment(threads or len(os.sched_getaffinity(0)))
     with phase("imports"):
         command = importlib.import_module(f"hpcseg.cli.{name}")

@@ -55,6 +55,15 @@ def test_hidden_devices_stay_hidden(no_launcher, given):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == given
 
 
+@pytest.mark.parametrize(("rank", "said"), [("1", "hpcseg: the launcher starts several processes and MPI sees one"), ("2", "")])
+def test_a_process_that_takes_itself_for_the_whole_job_but_is_not_its_first_is_refused(tmp_path, rank, said):
+    """As under the launcher of another MPI: each would map all scenes into one folder."""
+    mine = {key: value for key, value in os.environ.items() if not key.startswith(("OMPI_COMM", "PMIX", "SLURM_"))}
+    done = subprocess.run([HPCSEG, "verify", tmp_path], env=mine | {"SLURM_PROCID": rank}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(said) if said else not done.stderr
+
+
 # What launchers tell rank 5, the second of its node.
 LAUNCHERS = {
     "jsrun": {"JSM_NAMESPACE_RANK": "5", "JSM_NAMESPACE_LOCAL_RANK": "1", "OMPI_COMM_WORLD_RANK": "5"},

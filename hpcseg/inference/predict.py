@@ -53,7 +53,8 @@ def map_scenes(
         found = summarise(comm, settled, report, begin)
         if found is None:
             return settled, None
-        summary = Summary(**found, precision=recipe.precision, device=device.name())
+        threads = options.threads if device.choose().type == "cpu" else 0
+        summary = Summary(**found, precision=recipe.precision, device=device.name(), threads=threads)
         write_reports(options.out, summary, settled.entries, options.part)
         return settled, summary
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from hpcseg import store
 from hpcseg.environment import peak_memory, phase, processor
-from hpcseg.errors import StoppedError, UsageError
+from hpcseg.errors import UsageError
 from hpcseg.kernels.warm import compile_reading
 from hpcseg.labels.engine import StepEngine
 from hpcseg.labels.picture import check_pictures, remove_pictures, write_pictures
@@ -41,7 +41,7 @@ from hpcseg.mapping.settle import (
     plan_tiles,
 )
 from hpcseg.mapping.writer import Writer
-from hpcseg.mpi import Comm, Pulse, first_on_node, on_root, share_out
+from hpcseg.mpi import Comm, Pulse, first_on_node, on_root, refuse_stop, share_out
 from hpcseg.partition import Plan
 from hpcseg.progress import Progress
 from hpcseg.raster import Entry, Scene, Values
@@ -98,7 +98,8 @@ def label(comm: Comm, teacher: Teacher, options: LabelOptions, stop: threading.E
         if found is None:
             return None
         fits = {scene.name: fit for scene, fit in zip(settled.scenes, reduced.fits, strict=True) if fit}
-        summary = LabelSummary(**found, device=processor()[0], teacher=teacher.name, fits=fits, shares=shares or {})
+        found |= {"device": processor()[0], "threads": options.threads}
+        summary = LabelSummary(**found, teacher=teacher.name, fits=fits, shares=shares or {})
         write_reports(options.out, summary, settled.entries, options.part)
         return summary
 
@@ -132,6 +133,7 @@ def settle(comm: Comm, pulse: Pulse, teacher: Teacher, options: LabelOptions) ->
     waiting = [layout for layout, tiles in zip(layouts, done, strict=True) if not tiles.all()]
     scratch = [_scratch_layout(layout, step) for layout in waiting for step in teacher.steps if step.scratch]
     pictures = [Layout(layout.grid, layout.chunk, tuple(sorted(set(teacher.picture)))) for layout in waiting if teacher.picture]
+    on_root(comm, lambda: check_space(options.out, scratch))
     on_root(comm, lambda: check_space(options.out, new + scratch + pictures, paths if options.overwrite else ()))
     plan = plan_tiles(comm, scenes, layouts, done)
     return Settled(scenes, layouts, identities, values, paths, plan, refused, asked, []), done
@@ -202,7 +204,7 @@ def _begin(
     fits: list[Fit] = [{} for _ in settled.scenes]
     numbers = np.flatnonzero(waiting).tolist()
     found, unread = teacher.begin(comm, pulse, [settled.scenes[k] for k in numbers], options)
-    _check_stopped(comm, pulse)
+    refuse_stop(comm, pulse.stop, "all scenes were reduced")
     for k, fit in zip(numbers, found, strict=True):
         fits[k] = fit
     return fits, unread
@@ -231,7 +233,7 @@ def _run_step(comm: Comm, pulse: Pulse, step: Step, way: Pass, options: LabelOpt
     await_all(comm, pulse)
     if writer is not None:
         writer.close()
-    _check_stopped(comm, pulse)
+    refuse_stop(comm, pulse.stop, "all scenes were reduced")
     assert isinstance(way.engine, StepEngine)
     merged = merge_at_owners(comm, way.plan, way.engine.results())
     mine = {k: step.fit(total, reduced.fits[k]) for k, total in merged.items()}
@@ -246,16 +248,6 @@ def _run_step(comm: Comm, pulse: Pulse, step: Step, way: Pass, options: LabelOpt
 def _is_stopped(comm: Comm, pulse: Pulse) -> bool:
     """Whether a signal came, the same on all ranks: each alone may see it before or after another. Collective."""
     return any(comm.allgather(pulse.stop.is_set()))
-
-
-def _check_stopped(comm: Comm, pulse: Pulse) -> None:
-    stopped = _is_stopped(comm, pulse)
-
-    def stop() -> None:
-        if stopped:
-            raise StoppedError("stopped before all scenes were reduced: run the same command again")
-
-    on_root(comm, stop)
 
 
 def _scratch_path(path: Path) -> Path:

@@ -88,7 +88,7 @@ def of_teacher(options: MapOptions, out: Path, known: Known) -> Demand:
 
     way = Way(options.core or _LABEL_CORE)
     outlook = _look(options, way, out)
-    return _demand(outlook, _pace(out, way.core, known, measure))
+    return _demand(outlook, _pace(out, way.core, known._replace(gpu=False), measure))
 
 
 def _look(options: MapOptions, way: Way, out: Path | None = None) -> Outlook:
@@ -122,9 +122,12 @@ def _pace(out: Path, core: int, known: Known, measure: Callable[[], Speed]) -> S
     if known.rate:
         return Speed(core**2 / 1e6 / known.rate, text=f"{known.rate:g} Mpx/s of a rank, as given")
     earlier = _earlier_run(known.like or out, wanted=known.like is not None)
-    if earlier is None:
+    if earlier and known.like and known.gpu is bool(earlier.threads):
+        raise UsageError(f"--like {known.like}: that run was on {'CPUs' if known.gpu else 'GPUs'}, the job is not: {_GIVE}")
+    if earlier is None or known.gpu is bool(earlier.threads):
         return measure()
     mapped, busy = (sum(values) for values in zip(*((r.mapped_px, r.seconds.get("wall", 0.0)) for r in earlier.ranks), strict=True))
+    busy *= earlier.threads / known.threads if earlier.threads else 1
     text = f"{mapped / busy / 1e6:.3g} Mpx/s of a rank, by {known.like or out}/run.json ({earlier.device}, {len(earlier.ranks)} ranks)"
     return Speed(core**2 * busy / mapped, 1e6 * max(rank.peak_memory_mb for rank in earlier.ranks), text=text)
 

@@ -54,8 +54,8 @@ class Fit(NamedTuple):
 
 
 def seconds_on(demand: Demand, ranks: int) -> float:
-    """An upper estimate: the rank that has most to do has at most one unit more than the mean."""
-    return START + MARGIN * demand.seconds * (demand.units / ranks + 1)
+    """An upper estimate: the rank that has most to do has at most one unit more than the mean of those that have anything."""
+    return START + MARGIN * demand.seconds * (demand.units / min(ranks, demand.busy) + 1)
 
 
 def fewest_ranks(demand: Demand, budget: float) -> int:

@@ -15,6 +15,9 @@ from typing import NamedTuple
 import hpcseg
 from hpcseg.errors import HpcsegError, UsageError
 
+REPEATS = 10
+"""How often slurm/job.sh submits a job again unless it is told otherwise."""
+
 
 class Machine(NamedTuple):
     """script: in slurm/. gpus, cpus: of a node and of a rank, unless the user says; `fixed`: the script knows no other. memory: GB of a
@@ -124,7 +127,8 @@ def write_script(machine: Machine, resources: Resources, words: Sequence[str], t
         *(f"# {' '.join(line.split())}" for line in told),
         *(mark + line for line in [*kept, *mine]),
         f"export HPCSEG_HOME={shlex.quote(str(home))}",
-        *[f"export HPCSEG_REPEATS={resources.repeats}"] * bool(resources.repeats),
+        # What goes wrong counts too: never fewer than job.sh itself allows.
+        *[f"export HPCSEG_REPEATS={resources.repeats}"] * (resources.repeats > REPEATS),
         f'exec bash "$HPCSEG_HOME/slurm/{machine.script}" {shlex.join(words)}',
         "",
     ])  # fmt: skip

@@ -22,6 +22,7 @@ from hpcseg.training.settings import read_settings
 CORE = 64
 REPORT = {
     "refused": [], "notes": [], "scenes": 1, "planned_tiles": 4, "imbalance": 1.0, "wall": 9.0, "stopped": False, "device": "a GPU",
+    "threads": 0,
     "ranks": [{"rank": k, "host": "n", "mapped_px": 1_000_000, "seconds": {"wall": 2.0}, "peak_memory_mb": 700.0 + k} for k in range(2)],
 }  # fmt: skip
 
@@ -85,6 +86,21 @@ def test_an_earlier_run_tells_pace_and_memory(options, tmp_path, where):
     assert found.seconds == pytest.approx(CORE**2 / 0.5e6)
     assert found.memory == 701e6
     assert f"0.5 Mpx/s of a rank, by {earlier}/run.json (a GPU, 2 ranks)" in found.told
+
+
+def test_a_rank_of_fewer_threads_takes_as_much_longer_than_in_an_earlier_run(options, tmp_path):
+    options.out.mkdir()
+    (options.out / "run.json").write_text(json.dumps(REPORT | {"threads": 8}))
+    assert of_network(options, Known(threads=2)).seconds == pytest.approx(4 * CORE**2 / 0.5e6)
+
+
+def test_a_run_on_cpus_tells_nothing_of_gpus(options, tmp_path):
+    options.out.mkdir()
+    (options.out / "run.json").write_text(json.dumps(REPORT | {"threads": 8}))
+    with pytest.raises(UsageError, match=r"--like .*: that run was on CPUs, the job is not"):
+        of_network(options, Known(like=options.out, gpu=True))
+    with pytest.raises(UsageError, match="none to measure their pace on"):
+        of_network(options, Known(gpu=True))
 
 
 @pytest.mark.parametrize("text", [None, "{}", '{"ranks": 3}', json.dumps(REPORT | {"ranks": []})])

@@ -12,7 +12,7 @@ from hpcseg.errors import HpcsegError, UsageError
 from hpcseg.submission.machines import MACHINES, Resources, find_home, scheduler_of, submit, write_script
 
 ROOT = Path(__file__).resolve().parents[2]
-ASKED = Resources(4, 8, 8, 7, 5400, 500.0, "ice", "batch", 3)
+ASKED = Resources(4, 8, 8, 7, 5400, 500.0, "ice", "batch", 12)
 WORDS = ("predict", "my scenes", "--out", "it's $HOME")
 LINES = {
     "cluster": ["--nodes=4", "--ntasks-per-node=8", "--gpus-per-node=8", "--cpus-per-task=7", "--time=01:30:00", "--mem=500000M",
@@ -49,7 +49,11 @@ def test_a_script_hands_its_words_to_the_shipped_one_as_they_are(name, tmp_path)
     (tmp_path / "slurm" / MACHINES[name].script).write_text('printf "%s\\n" "$HPCSEG_REPEATS" "$@"')
     moved = text.replace(f"HPCSEG_HOME={ROOT}", f"HPCSEG_HOME={tmp_path}")
     done = subprocess.run(["bash"], input=moved, text=True, capture_output=True, check=True)
-    assert done.stdout.splitlines() == ["3", *WORDS]
+    assert done.stdout.splitlines() == ["12", *WORDS]
+
+
+def test_repeats_are_never_fewer_than_faults_may_take():
+    assert "HPCSEG_REPEATS" not in script_of("cluster", ASKED._replace(repeats=3))[0]
 
 
 def test_what_is_not_asked_for_is_not_in_the_script():

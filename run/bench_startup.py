@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import time
@@ -16,11 +17,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from hpcseg import store
 from hpcseg.georeference import Georeference
 from hpcseg.raster import create_geotiff
-from hpcseg.store import Layout
-from hpcseg.tiles import Grid, Window
+from hpcseg.tiles import Window
 
 _EDGE = 64
 
@@ -48,16 +47,6 @@ def write_scenes(folder: Path, count: int) -> Path:
     return folder
 
 
-def write_maps(folder: Path, count: int) -> Path:
-    """Prediction files of which every second one is done."""
-    folder.mkdir()
-    layout = Layout(Grid(_EDGE, _EDGE, _EDGE, 0), _EDGE)
-    for k in range(count):
-        path = folder / f"s{k:04}.h5"
-        store.create(path, layout, {"core": _EDGE, "halo": 0}, {}, Georeference())
-    return folder
-
-
 def write_manifest(path: Path, count: int) -> Path:
     """Scenes that are known by their size alone."""
     with path.open("w") as file:
@@ -67,12 +56,34 @@ def write_manifest(path: Path, count: int) -> Path:
     return path
 
 
+def job_words(ranks: int, scenes: Path, model: str, out: Path) -> list[str]:
+    """The command of a job."""
+    launch = ("mpirun", "-n", ranks, "--oversubscribe", "--bind-to", "none", "hpcseg", "predict", scenes, "--model", model)
+    return list(map(str, (*launch, "--core", 64, "--threads", 1, "--any-resolution", "--out", out)))
+
+
+def status_of_a_running_job(scenes: Path, model: str, out: Path) -> dict[str, float]:
+    """Seconds that `hpcseg status` takes once nine of ten scenes of a job have their map, while it goes on."""
+    count = len(list(scenes.iterdir()))
+    shutil.rmtree(out, ignore_errors=True)
+    job = subprocess.Popen(job_words(2, scenes, model, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while len(list(out.glob("*.h5"))) < 0.9 * count and job.poll() is None:
+            time.sleep(0.05)
+        seconds = timed("hpcseg", "status", out)
+        if job.poll() is not None:
+            raise SystemExit("the job ended before its status was told: choose more --files")
+        return {"status": seconds}
+    finally:
+        job.send_signal(signal.SIGUSR1)
+        job.wait(60)
+
+
 def start(ranks: int, scenes: Path, model: str, out: Path) -> dict[str, float]:
     """One job: its seconds, also of processors, the slowest rank's by phase, and the largest memory."""
     shutil.rmtree(out, ignore_errors=True)
-    launch = ("mpirun", "-n", ranks, "--oversubscribe", "--bind-to", "none", "hpcseg", "predict", scenes, "--model", model)
     before = cpu()
-    whole = timed(*launch, "--core", 64, "--threads", 1, "--any-resolution", "--out", out)
+    whole = timed(*job_words(ranks, scenes, model, out))
     told = [rank["startup"] for rank in json.loads((out / "run.json").read_text())["ranks"]]
     return {"start": whole, "cpu": cpu() - before} | {key: max(each[key] for each in told) for key in told[0]}
 
@@ -101,8 +112,8 @@ def main() -> None:
         for ranks in given.ranks:
             report(f"_{ranks}", given.repeat, lambda ranks=ranks: start(ranks, scenes, given.model, folder / "out"))
         if given.files:
-            maps = write_maps(folder / "maps", given.files)
-            report("", given.repeat, lambda: {"status": timed("hpcseg", "status", maps)})
+            many = write_scenes(folder / "many", given.files)
+            report("", given.repeat, lambda: status_of_a_running_job(many, given.model, folder / "out"))
         if given.manifest:
             manifest = write_manifest(folder / "archive.csv", given.manifest)
             report("", given.repeat, lambda: {"plan": timed("hpcseg", "plan", manifest, "--ranks", 1000, "--model", given.model)})

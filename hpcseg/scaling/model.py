@@ -68,9 +68,9 @@ def karp_flatt(speed: float, ranks: int) -> float:
 def comparable_seconds(rows: Sequence[Row], base: Sequence[Row]) -> list[float]:
     """Seconds of each run, as its efficiency over those of `base` is judged by. Weak: scaled to the work that a rank had there, as scenes
     that are given, and samples that a split gives, are never quite as many more as ranks."""
-    if rows[0].mode == "strong":
-        return [row.work for row in rows]
     share = median(row.mpx / row.ranks for row in base)
+    if rows[0].mode == "strong" or not share:
+        return [row.work for row in rows]
     return [row.work * share / (row.mpx / row.ranks) for row in rows]
 
 

@@ -112,7 +112,7 @@ def study_values(rows: Sequence[Row], panels: Sequence[Panel], runs: Sequence[tu
         "timelines": [(told, draw_lanes(f"What each rank did: {name}", each)) for name, each, told in lanes if each],
         "fits": [fit_values(curve) for panel in panels for curve in panel.curves if curve.fit is not None],
         "workloads": workload_table(kept), "deployed": _deployed(panels), "parts": _parts(panels), "training": _training(panels),
-        "checks": _checks(kept, panels), "tile": _CALIBRATION_TILE, "resflow": resflow, "extrapolated": resflow.extrapolate(),
+        "checks": _checks(kept), "tile": _CALIBRATION_TILE, "resflow": resflow, "extrapolated": resflow.extrapolate(),
         "provenance": _provenance(rows),
     }  # fmt: skip
 
@@ -219,23 +219,12 @@ def _training(panels: Sequence[Panel]) -> list[tuple[int, float, float]]:
     return [(point.ranks, point.speed.median, point.efficiency) for curve in chosen for point in curve.points]
 
 
-def _checks(rows: Sequence[Row], panels: Sequence[Panel]) -> list[Check]:
-    """Simulated against measured, where runs on 1 rank with the tile of calibration are there."""
-    chosen = [main_curve(panel.curves).case for panel in panels if panel.stage == "predict"]
-    if not chosen or not chosen[0].size:
-        return []
-    same = [
-        row for row in rows
-        if row.mode == chosen[0].mode and (row.precision, row.partition, row.threads, row.size) == _setting(chosen[0])
-    ]  # fmt: skip
+def _checks(rows: Sequence[Row]) -> list[Check]:
+    """Simulated against measured, of all kinds of predict that have runs on 1 rank with the tile of calibration."""
     try:
-        return validate(same, _CALIBRATION_TILE)
+        return validate(rows, _CALIBRATION_TILE)
     except HpcsegError:
         return []
-
-
-def _setting(case: Any) -> tuple[Any, ...]:
-    return case.precision, case.partition, case.threads, case.size
 
 
 def _provenance(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shows how hpcseg scales on this machine: a strong and a weak study of predict, label and train, the simulation checked against them, and
-# their page. Some 25 minutes on two cores that do nothing else. What is in OUT/study.csv is not run again.
+# their page. Half an hour or more on two cores that do nothing else. What is in OUT/study.csv is not run again.
 #
 #   bash run/scaling.sh [OUT] [RANKS]             # out/scaling 1,2
 #   bash run/scaling.sh docs/scaling 1,2,4,8      # within a Slurm allocation ranks are started by srun

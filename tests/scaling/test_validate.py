@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from scaling.rows import make_row
 
@@ -72,6 +74,16 @@ def test_an_error_is_what_the_simulation_has_too_much():
     rows = [made_row(), made_row(ranks=2, work=2 * simulate(Archive(1, 4096, 4096, 512, 112), TRUE, 2).loops)]
     assert [each.error for each in validate(rows, 512)] == pytest.approx([0.0, -0.5])
     assert check_lines(validate(rows, 512))[-1] == "largest_error=50.00 %"
+
+
+def test_of_ranks_whose_paces_differ_the_slowest_counts():
+    slow = 1.2
+    ones = [made_row(repeat=k, work=made_row().work * pace, forward=made_row().forward) for k, pace in enumerate((1 / slow, 1.0, slow), 1)]
+    even, uneven = (validate([*own, made_row(ranks=2)], 512)[-1] for own in ([made_row()], ones))
+    spread = calibrate(ones, 512).spread
+    # The median of the larger of two: half of all pairs lie below it, so each of both with a chance of 0.7071, 0.545 deviations up.
+    assert uneven.simulated / even.simulated == pytest.approx(math.exp(0.545 * spread), rel=0.06)
+    assert spread > 0.1
 
 
 def test_precisions_are_calibrated_apart():

@@ -9,9 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source run/env.sh
 out="${1:-out/scaling}" ranks="${2:-1,2}"
 
-# Four sizes of tile, five runs each: one of them on one rank gives the simulation its rates, it has to foretell all others. Long runs, so
+# Five sizes of tile, five runs each: one of them on one rank gives the simulation its rates, it has to foretell all others. Long runs, so
 # that a machine others use too is met in all its moods by each.
-hpcseg scaling strong predict --ranks "$ranks" --tiles 256,512,768,1024 --size 6144 --repeat 5 --out "$out"
+hpcseg scaling strong predict --ranks "$ranks" --tiles 256,384,512,768,1024 --size 6144 --repeat 5 --out "$out"
 hpcseg scaling strong predict --ranks "$ranks" --tiles 512,1024,2048 --size 6144 --precisions bf16 --out "$out"
 hpcseg scaling strong predict --ranks "$ranks" --tiles 512 --size 6144 --precisions bf16 --partitions rows --out "$out"
 hpcseg scaling strong label,train --ranks "$ranks" --tiles 512 --precisions bf16 --out "$out"
